@@ -1,0 +1,1 @@
+"""Penstock: model serving over a stream."""

@@ -1,0 +1,165 @@
+"""What is written to `penstock.control`: the events, the specs inside them, and their JSON form.
+
+Every event carries its own id (a repeat gets the first verdict) and, if it is about an endpoint, the endpoint's id and the
+version it was decided on (R9). Values of `environment_vars` are sealed before they get here (R16).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from uuid_utils import uuid4, uuid7
+
+LANES_PER_REPLICA = 4  # one replica gives 4 provisioned concurrency (databricks_surface §5)
+SIZE_CONCURRENCY = {"Small": (4, 4), "Medium": (8, 16), "Large": (16, 64)}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class EntitySpec(_Frozen):
+    """One model version behind an endpoint, as the caller asked for it; any change of it means a new pool."""
+
+    name: str
+    model_name: str
+    model_version: str
+    workload_size: str | None = None
+    workload_type: str = "CPU"
+    min_provisioned_concurrency: int | None = None
+    max_provisioned_concurrency: int | None = None
+    scale_to_zero_enabled: bool = False
+    environment_vars: dict[str, str] = {}  # name → sealed value
+
+    @property
+    def concurrency(self) -> tuple[int, int]:
+        """Least and most requests scored at once, before scale to zero is considered."""
+        if self.max_provisioned_concurrency is not None:
+            return self.min_provisioned_concurrency or 0, self.max_provisioned_concurrency
+        return SIZE_CONCURRENCY[self.workload_size or "Small"]
+
+    @property
+    def min_replicas(self) -> int:
+        """Replicas kept without load; 0 only where scale to zero is enabled."""
+        least = self.concurrency[0] // LANES_PER_REPLICA
+        return 0 if self.scale_to_zero_enabled else max(1, least)
+
+    @property
+    def max_replicas(self) -> int:
+        return max(1, self.concurrency[1] // LANES_PER_REPLICA)
+
+
+class Route(_Frozen):
+    entity: str
+    traffic_percentage: int
+
+
+class TableConfig(_Frozen):
+    """Where an endpoint's inference table lies; `enabled` False keeps the names of a table that was switched off."""
+
+    catalog_name: str
+    schema_name: str
+    table_name_prefix: str
+    enabled: bool = True
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.catalog_name}.{self.schema_name}.{self.table_name_prefix}_payload"
+
+
+class ConfigSpec(_Frozen):
+    entities: tuple[EntitySpec, ...]
+    routes: tuple[Route, ...]
+    auto_capture: TableConfig | None = None
+
+
+class _Event(_Frozen):
+    event_id: str = Field(default_factory=lambda: str(uuid7()))
+    at_ms: int
+
+
+class TokenCreated(_Event):
+    """`sha256` is the hex digest of the token; the token itself is shown once, to its owner."""
+
+    type: Literal["TokenCreated"] = "TokenCreated"
+    token_id: str
+    sha256: str
+    principal: str
+
+
+class TokenRevoked(_Event):
+    type: Literal["TokenRevoked"] = "TokenRevoked"
+    token_id: str
+
+
+class EndpointCreated(_Event):
+    type: Literal["EndpointCreated"] = "EndpointCreated"
+    endpoint_id: str = Field(default_factory=lambda: uuid4().hex)
+    name: str
+    creator: str
+    config: ConfigSpec
+    description: str = ""
+    tags: tuple[tuple[str, str | None], ...] = ()
+    gateway: dict[str, Any] = {}
+    route_optimized: bool = False
+
+
+class ConfigRequested(_Event):
+    type: Literal["ConfigRequested"] = "ConfigRequested"
+    endpoint_id: str
+    based_on: int
+    config: ConfigSpec
+
+
+class GatewayChanged(_Event):
+    """Replaces the endpoint's AI gateway config; `{}` clears it."""
+
+    type: Literal["GatewayChanged"] = "GatewayChanged"
+    endpoint_id: str
+    gateway: dict[str, Any]
+
+
+class EndpointDeleted(_Event):
+    type: Literal["EndpointDeleted"] = "EndpointDeleted"
+    endpoint_id: str
+
+
+class EntityReady(_Event):
+    """The scaler saw the entity's pool ready at the size it needs."""
+
+    type: Literal["EntityReady"] = "EntityReady"
+    endpoint_id: str
+    version: int
+    entity: str
+
+
+class EntityFailed(_Event):
+    """The entity cannot be deployed; `message` is shown to the user."""
+
+    type: Literal["EntityFailed"] = "EntityFailed"
+    endpoint_id: str
+    version: int
+    entity: str
+    message: str
+    timed_out: bool = False
+
+
+class PoolRemoved(_Event):
+    """Topics and group of a retired pool are gone: nothing was left in them (R10)."""
+
+    type: Literal["PoolRemoved"] = "PoolRemoved"
+    pool_id: str
+
+
+EndpointEvent = EndpointCreated | ConfigRequested | GatewayChanged | EndpointDeleted | EntityReady | EntityFailed
+ControlEvent = EndpointEvent | PoolRemoved | TokenCreated | TokenRevoked
+
+_EVENTS: TypeAdapter[ControlEvent] = TypeAdapter(Annotated[ControlEvent, Field(discriminator="type")])
+
+
+def encode_event(event: ControlEvent) -> bytes:
+    return event.model_dump_json().encode()
+
+
+def decode_event(record: bytes) -> ControlEvent:
+    """Raises ValueError (pydantic's) on bytes that are no event of ours."""
+    return _EVENTS.validate_json(record)

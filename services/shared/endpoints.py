@@ -1,0 +1,280 @@
+"""Endpoint, pool and token state: a fold over the control log, pure and the same in every process (`design.md` §5)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from services.shared.control_events import (
+    ConfigRequested,
+    ConfigSpec,
+    ControlEvent,
+    EndpointCreated,
+    EndpointDeleted,
+    EndpointEvent,
+    EntityFailed,
+    EntityReady,
+    EntitySpec,
+    GatewayChanged,
+    PoolRemoved,
+    TableConfig,
+    TokenCreated,
+    TokenRevoked,
+)
+from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, RequestRejected
+
+REMEMBERED_VERDICTS = 1_000  # a repeat is a producer's retry: seconds old, so a few thousand events back is for ever
+
+
+class Deployment(StrEnum):
+    CREATING = "DEPLOYMENT_CREATING"
+    READY = "DEPLOYMENT_READY"
+    RECOVERING = "DEPLOYMENT_RECOVERING"
+    FAILED = "DEPLOYMENT_FAILED"
+    ABORTED = "DEPLOYMENT_ABORTED"
+
+
+class ConfigUpdate(StrEnum):
+    NOT_UPDATING = "NOT_UPDATING"
+    IN_PROGRESS = "IN_PROGRESS"
+    UPDATE_FAILED = "UPDATE_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedEntity:
+    """An entity of one config: its spec, the pool that scores it, and how far its deployment is."""
+
+    spec: EntitySpec
+    pool_id: str
+    created_ms: int
+    deployment: Deployment
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    version: int
+    requested_ms: int
+    spec: ConfigSpec
+    entities: Mapping[str, ServedEntity]  # by entity name
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    endpoint_id: str
+    name: str
+    creator: str
+    created_ms: int
+    updated_ms: int
+    description: str
+    tags: tuple[tuple[str, str | None], ...]
+    gateway: Mapping[str, Any]
+    route_optimized: bool
+    latest_version: int
+    active: Config | None
+    pending: Config | None
+    update: ConfigUpdate
+
+    @property
+    def table(self) -> TableConfig | None:
+        """The inference table requests accepted now are logged to, or None."""
+        table = self.gateway.get("inference_table_config")
+        if table:
+            config = TableConfig.model_validate(table)
+        elif self.active and self.active.spec.auto_capture:
+            config = self.active.spec.auto_capture
+        else:
+            return None
+        return config if config.enabled else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The consumers of one served entity. `retired_at` is the control offset from which no new request goes to it."""
+
+    pool_id: str
+    endpoint_id: str
+    endpoint_name: str
+    spec: EntitySpec
+    creator: str
+    retired_at: int | None = None
+
+    @property
+    def served_entity_id(self) -> str:
+        return served_entity_id(self.pool_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    token_id: str
+    principal: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlState:
+    """A snapshot of everything the control log says up to `next_offset`."""
+
+    next_offset: int = 0
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)  # by name
+    pools: Mapping[str, Pool] = field(default_factory=dict)  # by pool id, until removed
+    tokens: Mapping[str, Token] = field(default_factory=dict)  # by sha256 of the token
+    verdicts: Mapping[str, RequestRejected | None] = field(default_factory=dict)  # event id → None (accepted) or why not
+
+    def endpoint_by_id(self, endpoint_id: str) -> Endpoint | None:
+        return next((e for e in self.endpoints.values() if e.endpoint_id == endpoint_id), None)
+
+
+def served_entity_id(pool_id: str) -> str:
+    """32 hex digits, the same for every replica and process: one per served entity and version of its spec."""
+    return uuid5(NAMESPACE_OID, f"penstock/{pool_id}").hex
+
+
+def apply_event(state: ControlState, offset: int, event: ControlEvent | None) -> ControlState:
+    """Fold the record at `offset` (None: it held no event of ours).
+
+    A repeated event id and a refused event change nothing but the offset; the verdict of each recent event id is kept, and
+    a repeat keeps the first one. An offset already folded changes nothing at all.
+    """
+    if offset < state.next_offset:
+        return state
+    state = replace(state, next_offset=offset + 1)
+    if event is None or event.event_id in state.verdicts:
+        return state
+    verdict: RequestRejected | None = None
+    try:
+        state = _apply(state, offset, event)
+    except RequestRejected as refusal:
+        verdict = refusal.with_traceback(None)
+    kept = list(state.verdicts.items())[-(REMEMBERED_VERDICTS - 1) :]
+    return replace(state, verdicts={**dict(kept), event.event_id: verdict})
+
+
+def _apply(state: ControlState, offset: int, event: ControlEvent) -> ControlState:
+    match event:
+        case TokenCreated():
+            return replace(state, tokens={**state.tokens, event.sha256: Token(event.token_id, event.principal)})
+        case TokenRevoked():
+            return replace(state, tokens={digest: t for digest, t in state.tokens.items() if t.token_id != event.token_id})
+        case PoolRemoved():
+            return replace(state, pools={pool_id: p for pool_id, p in state.pools.items() if pool_id != event.pool_id})
+        case EndpointCreated():
+            return _with_endpoint(state, offset, _created(state, event))
+        case _:
+            return _changed(state, offset, event)
+
+
+def _changed(state: ControlState, offset: int, event: EndpointEvent) -> ControlState:
+    endpoint = state.endpoint_by_id(event.endpoint_id)
+    if endpoint is None:
+        raise EndpointNotFound(event.endpoint_id)
+    match event:
+        case EndpointDeleted():
+            left = {name: e for name, e in state.endpoints.items() if name != endpoint.name}
+            return _retire_unused(replace(state, endpoints=left), offset)
+        case GatewayChanged():
+            changed = replace(endpoint, gateway=event.gateway, updated_ms=event.at_ms)
+        case ConfigRequested():
+            changed = _config_requested(endpoint, event)
+        case EntityReady() | EntityFailed():
+            changed = _deployment_reported(endpoint, event)
+        case _:
+            raise TypeError(f"no fold for {type(event).__name__}")
+    return _with_endpoint(state, offset, changed)
+
+
+def _created(state: ControlState, event: EndpointCreated) -> Endpoint:
+    if event.name in state.endpoints:
+        raise AlreadyExists(f"Endpoint with name '{event.name}' already exists.")
+    return Endpoint(
+        endpoint_id=event.endpoint_id,
+        name=event.name,
+        creator=event.creator,
+        created_ms=event.at_ms,
+        updated_ms=event.at_ms,
+        description=event.description,
+        tags=event.tags,
+        gateway=event.gateway,
+        route_optimized=event.route_optimized,
+        latest_version=1,
+        active=None,
+        pending=_new_config(event.endpoint_id, 1, event.config, None, event.at_ms),
+        update=ConfigUpdate.IN_PROGRESS,
+    )
+
+
+def _config_requested(endpoint: Endpoint, event: ConfigRequested) -> Endpoint:
+    if endpoint.update is ConfigUpdate.IN_PROGRESS:
+        raise Conflict(f"Endpoint '{endpoint.name}' is being updated; wait until config_update is NOT_UPDATING.")
+    if event.based_on != endpoint.latest_version:
+        raise Conflict(f"Endpoint '{endpoint.name}' was changed by somebody else meanwhile; read it again.")
+    version = endpoint.latest_version + 1
+    pending = _new_config(endpoint.endpoint_id, version, event.config, endpoint.active, event.at_ms)
+    changed = replace(endpoint, latest_version=version, updated_ms=event.at_ms, pending=pending, update=ConfigUpdate.IN_PROGRESS)
+    return _activated_if_ready(changed)
+
+
+def _new_config(endpoint_id: str, version: int, spec: ConfigSpec, active: Config | None, at_ms: int) -> Config:
+    """An entity whose spec the active config has already keeps its pool, so a traffic-only update restarts nothing."""
+    entities = {}
+    for entity in spec.entities:
+        old = active.entities.get(entity.name) if active else None
+        if old is not None and old.spec == entity:
+            entities[entity.name] = replace(old, deployment=Deployment.READY, message="")
+        else:
+            pool_id = f"{endpoint_id}-{entity.name}-{version}"
+            entities[entity.name] = ServedEntity(entity, pool_id, at_ms, Deployment.CREATING, "Creating resources for served entity.")
+    return Config(version, at_ms, spec, entities)
+
+
+def _deployment_reported(endpoint: Endpoint, event: EntityReady | EntityFailed) -> Endpoint:
+    pending = endpoint.pending
+    if pending is None or pending.version != event.version or event.entity not in pending.entities:
+        raise Conflict("The report is about a config that is not pending.")
+    if endpoint.update is not ConfigUpdate.IN_PROGRESS:
+        raise Conflict("The update this report is about has ended.")
+    if isinstance(event, EntityReady):
+        entities = {**pending.entities, event.entity: replace(pending.entities[event.entity], deployment=Deployment.READY, message="")}
+        return _activated_if_ready(replace(endpoint, pending=replace(pending, entities=entities)), event.at_ms)
+    culprit = Deployment.ABORTED if event.timed_out else Deployment.FAILED
+    aborted = f"Served entity creation aborted because '{event.entity}' failed."
+    entities = {
+        name: replace(e, deployment=culprit, message=event.message)
+        if name == event.entity
+        else replace(e, deployment=Deployment.ABORTED, message=aborted)
+        for name, e in pending.entities.items()
+    }
+    failed = replace(pending, entities=entities)
+    return replace(endpoint, pending=failed, update=ConfigUpdate.UPDATE_FAILED, updated_ms=event.at_ms)
+
+
+def _activated_if_ready(endpoint: Endpoint, at_ms: int | None = None) -> Endpoint:
+    """All or nothing: the pending config becomes the active one when its last entity is ready."""
+    pending = endpoint.pending
+    if pending is None or any(e.deployment is not Deployment.READY for e in pending.entities.values()):
+        return endpoint
+    done_ms = endpoint.updated_ms if at_ms is None else at_ms
+    return replace(endpoint, active=pending, pending=None, update=ConfigUpdate.NOT_UPDATING, updated_ms=done_ms)
+
+
+def _with_endpoint(state: ControlState, offset: int, endpoint: Endpoint) -> ControlState:
+    pools = dict(state.pools)
+    if endpoint.update is ConfigUpdate.IN_PROGRESS and endpoint.pending:
+        for e in endpoint.pending.entities.values():
+            pools.setdefault(e.pool_id, Pool(e.pool_id, endpoint.endpoint_id, endpoint.name, e.spec, endpoint.creator))
+    state = replace(state, endpoints={**state.endpoints, endpoint.name: endpoint}, pools=pools)
+    return _retire_unused(state, offset)
+
+
+def _retire_unused(state: ControlState, offset: int) -> ControlState:
+    """A pool that no config routes to, now or when its update succeeds, is retired: drained, then removed (R10)."""
+    used = set()
+    for endpoint in state.endpoints.values():
+        running = endpoint.pending if endpoint.update is ConfigUpdate.IN_PROGRESS else None
+        for config in (endpoint.active, running):
+            used |= {e.pool_id for e in config.entities.values()} if config else set()
+    if all(pool_id in used or pool.retired_at is not None for pool_id, pool in state.pools.items()):
+        return state
+    return replace(
+        state, pools={i: p if i in used or p.retired_at is not None else replace(p, retired_at=offset) for i, p in state.pools.items()}
+    )

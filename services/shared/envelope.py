@@ -1,0 +1,212 @@
+"""Requests, replies and outcomes on the wire: the only code that knows header names and packings.
+
+A request is one Kafka record: the caller's bytes untouched, everything else in headers (CloudEvents binary mode plus
+Penstock's own). Replies and outcomes are packed, many to a Redis entry or a Kafka record, as MessagePack arrays.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgpack
+from uuid_utils import uuid7
+
+from services.shared.errors import EnvelopeInvalid
+
+REQUEST_TYPE = "penstock.scoring-request.v1"
+MAX_PACK_BYTES = 1_000_000  # R4: packs stay under 1 MB, what is larger travels alone
+MAX_LOGGED_BYTES = 1_048_576  # databricks_surface §3.3: over 1 MiB the field is null and its error code is listed
+REQUEST_TOO_LARGE = "MAX_REQUEST_SIZE_EXCEEDED"
+RESPONSE_TOO_LARGE = "MAX_RESPONSE_SIZE_EXCEEDED"
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRequest:
+    """One accepted request. Everything that belongs to it is fixed here at acceptance (R7)."""
+
+    request_id: str
+    endpoint_id: str
+    endpoint: str
+    entity: str
+    served_entity_id: str
+    requester: str
+    accepted_at_ms: int
+    deadline_ms: int
+    reply_to: str  # Redis stream of the ingress that waits
+    table: str  # catalog.schema.table, or "" for none
+    content_type: str
+    traceparent: str  # W3C trace context, or ""
+    attempt: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringReply:
+    """The answer to one request. `part` and `last` leave room for streamed answers; today part is 0 and last is True."""
+
+    request_id: str
+    status: int
+    content_type: str
+    body: bytes
+    part: int = 0
+    last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One row to be: a request with the answer produced for it. Times are epoch ms, durations ms."""
+
+    request_id: str
+    client_request_id: str | None
+    table: str
+    accepted_at_ms: int
+    status: int
+    duration_ms: int
+    request: str | None
+    response: str | None
+    logging_error_codes: tuple[str, ...]
+    served_entity_id: str
+    requester: str
+    traceparent: str
+
+
+def new_request_id() -> str:
+    """UUIDv7: sortable by time, which the logger's dedupe relies on (R5)."""
+    return str(uuid7())
+
+
+def request_headers(request: ScoringRequest) -> list[tuple[str, bytes]]:
+    accepted_at = datetime.fromtimestamp(request.accepted_at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    values = {
+        "ce_specversion": "1.0",
+        "ce_id": request.request_id,
+        "ce_type": REQUEST_TYPE,
+        "ce_source": f"/serving-endpoints/{request.endpoint}",
+        "ce_time": accepted_at.replace("+00:00", "Z"),
+        "content-type": request.content_type,
+        "traceparent": request.traceparent,
+        "penstock-endpoint-id": request.endpoint_id,
+        "penstock-endpoint": request.endpoint,
+        "penstock-entity": request.entity,
+        "penstock-entity-id": request.served_entity_id,
+        "penstock-requester": request.requester,
+        "penstock-accepted-ms": str(request.accepted_at_ms),
+        "penstock-deadline-ms": str(request.deadline_ms),
+        "penstock-reply-to": request.reply_to,
+        "penstock-table": request.table,
+        "penstock-attempt": str(request.attempt),
+    }
+    return [(name, value.encode()) for name, value in values.items() if value]
+
+
+def parse_request(headers: Headers, body: bytes | None) -> ScoringRequest:
+    """Raises EnvelopeInvalid, naming the header at fault."""
+    values = {name: value.decode(errors="replace") for name, value in headers}
+
+    def required(name: str) -> str:
+        if not values.get(name):
+            raise EnvelopeInvalid(f"header {name} is missing")
+        return values[name]
+
+    def number(name: str) -> int:
+        try:
+            return int(required(name))
+        except ValueError as error:
+            raise EnvelopeInvalid(f"header {name} is not a number") from error
+
+    if required("ce_type") != REQUEST_TYPE:
+        raise EnvelopeInvalid(f"header ce_type is not {REQUEST_TYPE}")
+    return ScoringRequest(
+        request_id=required("ce_id"),
+        endpoint_id=required("penstock-endpoint-id"),
+        endpoint=required("penstock-endpoint"),
+        entity=required("penstock-entity"),
+        served_entity_id=required("penstock-entity-id"),
+        requester=required("penstock-requester"),
+        accepted_at_ms=number("penstock-accepted-ms"),
+        deadline_ms=number("penstock-deadline-ms"),
+        reply_to=required("penstock-reply-to"),
+        table=values.get("penstock-table", ""),
+        content_type=required("content-type"),
+        traceparent=values.get("traceparent", ""),
+        attempt=number("penstock-attempt"),
+        body=body or b"",
+    )
+
+
+def pack_replies(replies: Iterable[ScoringReply]) -> bytes:
+    packed: bytes = msgpack.packb([astuple(reply) for reply in replies])
+    return packed
+
+
+def unpack_replies(packed: bytes) -> list[ScoringReply]:
+    """Raises EnvelopeInvalid on bytes that `pack_replies` did not make."""
+    try:
+        return [ScoringReply(*fields) for fields in _unpacked(packed)]
+    except TypeError as error:
+        raise EnvelopeInvalid(f"not a reply: {error}") from error
+
+
+def to_outcome(request: ScoringRequest, reply: ScoringReply, client_request_id: str | None, duration_ms: int) -> Outcome:
+    """The row of a request that got this reply; what is over 1 MiB is null, with its error code."""
+    codes = []
+    if len(request.body) > MAX_LOGGED_BYTES:
+        codes.append(REQUEST_TOO_LARGE)
+    if len(reply.body) > MAX_LOGGED_BYTES:
+        codes.append(RESPONSE_TOO_LARGE)
+    return Outcome(
+        request_id=request.request_id,
+        client_request_id=client_request_id,
+        table=request.table,
+        accepted_at_ms=request.accepted_at_ms,
+        status=reply.status,
+        duration_ms=duration_ms,
+        request=None if REQUEST_TOO_LARGE in codes else request.body.decode(errors="replace"),
+        response=None if RESPONSE_TOO_LARGE in codes else reply.body.decode(errors="replace"),
+        logging_error_codes=tuple(codes),
+        served_entity_id=request.served_entity_id,
+        requester=request.requester,
+        traceparent=request.traceparent,
+    )
+
+
+def pack_outcomes(outcomes: Iterable[Outcome]) -> Iterator[bytes]:
+    """Pack outcomes, in order, into records of at most MAX_PACK_BYTES; a larger one travels alone."""
+    pack: list[bytes] = []
+    size = 0
+    for outcome in outcomes:
+        row: bytes = msgpack.packb(astuple(outcome))
+        if pack and size + len(row) > MAX_PACK_BYTES:
+            yield _array(pack)
+            pack, size = [], 0
+        pack.append(row)
+        size += len(row)
+    if pack:
+        yield _array(pack)
+
+
+def unpack_outcomes(packed: bytes) -> list[Outcome]:
+    """Raises EnvelopeInvalid on bytes that `pack_outcomes` did not make."""
+    try:
+        rows = [Outcome(*fields) for fields in _unpacked(packed)]
+        return [replace(row, logging_error_codes=tuple(row.logging_error_codes)) for row in rows]
+    except TypeError as error:
+        raise EnvelopeInvalid(f"not an outcome: {error}") from error
+
+
+def _array(packed_items: list[bytes]) -> bytes:
+    header: bytes = msgpack.Packer().pack_array_header(len(packed_items))
+    return header + b"".join(packed_items)
+
+
+def _unpacked(packed: bytes) -> list[list[Any]]:
+    try:
+        items = msgpack.unpackb(packed)
+        if not isinstance(items, list) or not all(isinstance(item, list) for item in items):
+            raise EnvelopeInvalid("a pack is an array of arrays")
+    except (ValueError, msgpack.UnpackException) as error:
+        raise EnvelopeInvalid(f"not a pack: {error}") from error
+    return items

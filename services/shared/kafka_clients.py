@@ -1,0 +1,32 @@
+"""The one way a producer or a consumer is made, so that size limits and safety settings agree everywhere."""
+
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from services.shared.settings import KafkaSettings
+from services.shared.topics import MAX_RECORD_BYTES
+
+
+def new_producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
+    """An idempotent producer with acks=all. After a non-retriable error it must be replaced, not used again (traps C1)."""
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+        **options,
+    )
+
+
+def new_consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaConsumer:
+    """A consumer that never commits by itself and starts at the beginning of what it has not seen."""
+    return AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=settings.bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        metadata_max_age_ms=5_000,  # R12
+        **options,
+    )

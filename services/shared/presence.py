@@ -1,0 +1,101 @@
+"""What processes tell each other about themselves through Redis: short-lived, rewritten every second, never the truth."""
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from redis.asyncio import Redis
+
+from services.shared.control_events import LANES_PER_REPLICA
+from services.shared.topics import INGRESSES_KEY, pool_key, replica_key
+
+REPORT_EVERY_S = 1.0
+REPORT_TTL_S = 10  # a report older than this counts as absent
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ReplicaReport(_Report):
+    """One replica of a pool. `phase` moves building → loading → ready → draining; `failed` ends a deployment.
+
+    Only `ready` replicas count; `message` says why a replica failed, for the user.
+    """
+
+    pool_id: str
+    replica_id: str
+    phase: str
+    message: str = ""
+    in_flight: int = 0
+    evaluation_s: float | None = None  # moving average of one evaluation
+    at_ms: int
+
+
+class IngressReport(_Report):
+    """One ingress process. No request of it goes, or is still being produced, by a snapshot older than `routed_from`."""
+
+    ingress_id: str
+    routed_from: int
+    at_ms: int
+
+
+class PoolReport(_Report):
+    """What the scaler last decided and saw for a pool. None means not known, never zero."""
+
+    pool_id: str
+    wanted: int
+    ready: int
+    reason: str
+    lag: int | None = None
+    evaluation_s: float | None = None
+    max_replicas: int
+    failure: str = ""  # why replicas of an active pool do not come up
+    at_ms: int
+
+    @property
+    def drain_rate_at_max(self) -> float | None:
+        """Requests/s the pool scores at its largest size."""
+        return self.max_replicas * LANES_PER_REPLICA / self.evaluation_s if self.evaluation_s else None
+
+
+R = TypeVar("R", bound=_Report)
+
+
+async def report_replica(redis: Redis, report: ReplicaReport) -> None:
+    await redis.set(replica_key(report.replica_id), report.model_dump_json(), ex=REPORT_TTL_S)
+
+
+async def read_replicas(redis: Redis, replica_ids: list[str]) -> list[ReplicaReport]:
+    """Reports of those replicas that made one lately."""
+    return await _read(redis, [replica_key(i) for i in replica_ids], ReplicaReport)
+
+
+async def report_pool(redis: Redis, report: PoolReport) -> None:
+    await redis.set(pool_key(report.pool_id), report.model_dump_json(), ex=REPORT_TTL_S)
+
+
+async def read_pools(redis: Redis, pool_ids: list[str]) -> list[PoolReport]:
+    return await _read(redis, [pool_key(i) for i in pool_ids], PoolReport)
+
+
+async def report_ingress(redis: Redis, report: IngressReport) -> None:
+    await redis.hset(INGRESSES_KEY, report.ingress_id, report.model_dump_json())
+
+
+async def forget_ingress(redis: Redis, ingress_id: str) -> None:
+    await redis.hdel(INGRESSES_KEY, ingress_id)
+
+
+async def read_ingresses(redis: Redis, now_ms: int) -> list[IngressReport]:
+    """Live ingress processes; what has not reported for REPORT_TTL_S is dropped from the hash."""
+    reports = [IngressReport.model_validate_json(value) for value in (await redis.hgetall(INGRESSES_KEY)).values()]
+    stale = [r.ingress_id for r in reports if now_ms - r.at_ms > REPORT_TTL_S * 1000]
+    if stale:
+        await redis.hdel(INGRESSES_KEY, *stale)
+    return [r for r in reports if r.ingress_id not in stale]
+
+
+async def _read(redis: Redis, keys: list[str], kind: type[R]) -> list[R]:
+    if not keys:
+        return []
+    return [kind.model_validate_json(value) for value in await redis.mget(keys) if value is not None]

@@ -1,0 +1,91 @@
+"""Every topic, consumer group and Redis key name, and the making of the topics that always exist."""
+
+from zlib import crc32
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from services.shared.settings import MIB, KafkaSettings
+
+CONTROL = "penstock.control"
+OUTCOMES = "penstock.outcomes"
+EVENTS = "penstock.events"
+DEAD_LETTERS = "penstock.dead-letters"
+
+SCALER_GROUP = "penstock.scaler"  # its one member that owns the control log's partition leads
+LOGGER_GROUP = "penstock.logger"
+
+INGRESSES_KEY = "penstock:ingresses"  # hash: ingress id → IngressReport
+NUDGE_CHANNEL = "penstock:nudge"  # pub/sub, best effort: pool ids with a request and no replica; lag stays the truth
+
+# A 16 MiB body, base64 growth of nothing (bytes stay bytes), plus headers; one number for topic, producer and consumer (traps H4).
+MAX_RECORD_BYTES = 18 * MIB
+HOUR_MS = 3_600_000
+
+
+def online_topic(pool_id: str) -> str:
+    return f"penstock.pool.{pool_id}.online"
+
+
+def pool_group(pool_id: str) -> str:
+    return f"penstock.pool.{pool_id}"
+
+
+def reply_stream(ingress_id: str) -> str:
+    return f"penstock:replies:{ingress_id}"
+
+
+def replica_key(replica_id: str) -> str:
+    return f"penstock:replica:{replica_id}"
+
+
+def pool_key(pool_id: str) -> str:
+    return f"penstock:pool:{pool_id}"
+
+
+def attempts_key(request_id: str) -> str:
+    return f"penstock:attempts:{request_id}"
+
+
+def outcome_partition(pool_id: str, source_partition: int, partitions: int) -> int:
+    """R4: stable over restarts and machines, so that every delivery of one id is logged by one writer."""
+    return crc32(f"{pool_id}/{source_partition}".encode()) % partitions
+
+
+async def ensure_topics(settings: KafkaSettings) -> None:
+    """Make the topics that always exist. A repeat changes nothing; any refusal other than «exists already» is raised."""
+    copies = settings.replication_factor
+    topics = [
+        NewTopic(CONTROL, 1, copies, topic_configs=_kept(None)),
+        NewTopic(OUTCOMES, settings.outcome_partitions, copies, topic_configs=_kept(settings.outcome_retention_h)),
+        NewTopic(EVENTS, 1, copies, topic_configs=_kept(settings.event_retention_h)),
+        NewTopic(DEAD_LETTERS, 1, copies, topic_configs=_kept(settings.dead_letter_retention_h)),
+    ]
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
+    await admin.start()
+    try:
+        await create_topics(admin, topics)
+    finally:
+        await admin.close()
+
+
+def pool_topic(pool_id: str, partitions: int, settings: KafkaSettings) -> NewTopic:
+    return NewTopic(online_topic(pool_id), partitions, settings.replication_factor, topic_configs=_kept(settings.pool_retention_h))
+
+
+async def create_topics(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
+    """Create what is not there yet; raises the broker's error for any other refusal."""
+    response = await admin.create_topics(topics)
+    for name, code, *rest in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"{name}: {rest[0] if rest else ''}")
+
+
+def _kept(hours: float | None) -> dict[str, str]:
+    """Topic configuration: kept for `hours` (None: for ever), large enough for the largest request."""
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1" if hours is None else str(int(hours * HOUR_MS)),
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+    }
