@@ -1,4 +1,4 @@
-"""Settings every service reads. Each comes from `PENSTOCK_<SECTION>_<NAME>`, else the TOML file `PENSTOCK_CONFIG` names, else its default."""
+"""Settings every service reads: `PENSTOCK_<SECTION>_<NAME>`, else the TOML file `PENSTOCK_CONFIG` names, else the default."""
 
 import os
 from collections.abc import Mapping
