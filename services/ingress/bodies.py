@@ -1,0 +1,59 @@
+"""Reads request bodies: capped while they stream in, and strictly parsed where the ingress parses at all."""
+
+import json
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+
+from services.shared.errors import ParameterInvalid, PayloadTooLarge, RequestRejected
+from services.shared.settings import MIB
+
+MAX_MANAGEMENT_BODY = MIB
+DRAIN_FACTOR = 2  # an oversized upload is read up to this many times the limit, so that the answer arrives before the cut
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The whole body. Raises PayloadTooLarge as soon as it is clear that it exceeds the limit.
+
+    What is too long is drained, unkept, for as long as it is short enough: a connection cut in mid-upload makes the SDK
+    upload again for five minutes (databricks_surface §1.6).
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes * DRAIN_FACTOR:
+            break
+        if size > limit_bytes:
+            chunks.clear()
+        else:
+            chunks.append(chunk)
+    if size > limit_bytes:
+        raise PayloadTooLarge(f"The request body is larger than the limit of {limit_bytes} bytes.")
+    return b"".join(chunks)
+
+
+async def read_json_object(request: Request) -> dict[str, Any]:
+    """A management body. Raises ParameterInvalid or RequestRejected on anything but one plain JSON object."""
+    raw = await read_body(request, MAX_MANAGEMENT_BODY)
+    try:
+        body = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate parses, and then cannot be written anywhere
+    except RecursionError as error:
+        raise RequestRejected("The request body is nested too deeply.") from error
+    except ValueError as error:
+        raise RequestRejected(f"The request body is not valid JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ParameterInvalid("The request body must be a JSON object.")
+    return body
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return found

@@ -1,0 +1,121 @@
+"""Endpoints as clients see them: the objects of databricks_surface §1.4, both generations of names. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.shared.control_events import ConfigSpec, EntitySpec, TableConfig
+from services.shared.endpoints import Config, Deployment, Endpoint, ServedEntity, served_entity_id
+from services.shared.presence import PoolReport
+
+PoolReports = Mapping[str, PoolReport]
+REDACTED = "[redacted]"  # I7: values of environment variables are never returned
+
+
+def detailed(endpoint: Endpoint, reports: PoolReports) -> dict[str, Any]:
+    """What create, get and update answer. Until the first success there is no `config`, and ready is NOT_READY (§6)."""
+    view = _common(endpoint)
+    view |= {"permission_level": "CAN_MANAGE", "route_optimized": endpoint.route_optimized}
+    if endpoint.active:
+        view["config"] = _config(endpoint.active, endpoint, reports)
+    if endpoint.pending:
+        pending = endpoint.pending
+        view["pending_config"] = _config(pending, endpoint, reports) | {"start_time": pending.requested_ms}
+    return view
+
+
+def summary(endpoint: Endpoint) -> dict[str, Any]:
+    """An item of the list."""
+    view = _common(endpoint)
+    config = endpoint.active or endpoint.pending
+    if config:
+        view["config"] = {
+            "served_entities": [{"name": e.name, **_entity_model(e)} for e in config.spec.entities],
+            "served_models": [{"name": e.name, **_served_model(e)} for e in config.spec.entities],
+        }
+    return view
+
+
+def _common(endpoint: Endpoint) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "name": endpoint.name,
+        "id": endpoint.endpoint_id,
+        "creator": endpoint.creator,
+        "creation_timestamp": endpoint.created_ms,
+        "last_updated_timestamp": endpoint.updated_ms,
+        "state": {
+            "ready": "READY" if endpoint.active else "NOT_READY",
+            "config_update": endpoint.update.value,
+            "suspend": "NOT_SUSPENDED",
+        },
+        "tags": [{"key": key} | ({} if value is None else {"value": value}) for key, value in endpoint.tags],
+        "description": endpoint.description,
+    }
+    if endpoint.gateway:
+        view["ai_gateway"] = dict(endpoint.gateway)
+    return view
+
+
+def _config(config: Config, endpoint: Endpoint, reports: PoolReports) -> dict[str, Any]:
+    entities = [_entity(config.entities[e.name], endpoint, reports) for e in config.spec.entities]
+    view = {
+        "served_entities": [entity | _entity_model(spec) for entity, spec in zip(entities, config.spec.entities, strict=True)],
+        "served_models": [entity | _served_model(spec) for entity, spec in zip(entities, config.spec.entities, strict=True)],
+        "traffic_config": {"routes": _routes(config.spec)},
+        "config_version": config.version,
+    }
+    if config.spec.auto_capture:
+        view["auto_capture_config"] = _auto_capture(config.spec.auto_capture)
+    return view
+
+
+def _entity(entity: ServedEntity, endpoint: Endpoint, reports: PoolReports) -> dict[str, Any]:
+    spec = entity.spec
+    deployment, message = _deployment(entity, endpoint, reports.get(entity.pool_id))
+    view = {
+        "name": spec.name,
+        "id": served_entity_id(entity.pool_id),
+        "workload_type": spec.workload_type,
+        "scale_to_zero_enabled": spec.scale_to_zero_enabled,
+        "state": {"deployment": deployment.value, "deployment_state_message": message},
+        "creator": endpoint.creator,
+        "creation_timestamp": entity.created_ms,
+    }
+    sized = {
+        "workload_size": spec.workload_size if spec.max_provisioned_concurrency is not None else spec.workload_size or "Small",
+        "min_provisioned_concurrency": spec.min_provisioned_concurrency,
+        "max_provisioned_concurrency": spec.max_provisioned_concurrency,
+    }
+    view |= {name: value for name, value in sized.items() if value is not None}
+    if spec.environment_vars:
+        view["environment_vars"] = dict.fromkeys(spec.environment_vars, REDACTED)
+    return view
+
+
+def _deployment(entity: ServedEntity, endpoint: Endpoint, report: PoolReport | None) -> tuple[Deployment, str]:
+    """What the log says, and for a pool in service what the scaler sees of it now."""
+    serves = endpoint.active is not None and any(e.pool_id == entity.pool_id for e in endpoint.active.entities.values())
+    if not serves or report is None or entity.deployment is not Deployment.READY:
+        return entity.deployment, entity.message
+    if report.failure:
+        return Deployment.RECOVERING, report.failure
+    if report.wanted == 0 and report.ready == 0:
+        return Deployment.READY, "Scaled to zero"
+    return Deployment.READY, ""
+
+
+def _entity_model(spec: EntitySpec) -> dict[str, str]:
+    return {"entity_name": spec.model_name, "entity_version": spec.model_version}
+
+
+def _served_model(spec: EntitySpec) -> dict[str, str]:
+    return {"model_name": spec.model_name, "model_version": spec.model_version}
+
+
+def _routes(spec: ConfigSpec) -> list[dict[str, Any]]:
+    return [
+        {"served_model_name": r.entity, "served_entity_name": r.entity, "traffic_percentage": r.traffic_percentage} for r in spec.routes
+    ]
+
+
+def _auto_capture(table: TableConfig) -> dict[str, Any]:
+    return table.model_dump() | {"state": {"payload_table": {"name": table.full_name.rsplit(".", 1)[-1]}}}

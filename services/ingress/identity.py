@@ -1,0 +1,32 @@
+"""Who calls: bearer or basic token, checked against the digests in the control log."""
+
+import base64
+import binascii
+from hashlib import sha256
+
+from services.shared.endpoints import ControlState, Token
+from services.shared.errors import Unauthenticated
+
+
+def identify(authorization: str | None, state: ControlState) -> Token:
+    """The live token behind an `Authorization` header: `Bearer <token>`, or Basic with the token as password.
+
+    Raises Unauthenticated. The token is looked up by its digest, so no secret is compared byte by byte.
+    """
+    token = state.tokens.get(sha256(_presented(authorization or "").encode()).hexdigest())
+    if token is None:
+        raise Unauthenticated("Invalid access token." if authorization else "An access token is required: 'Authorization: Bearer <token>'.")
+    return token
+
+
+def _presented(authorization: str) -> str:
+    scheme, _, credentials = authorization.partition(" ")
+    credentials = credentials.strip()
+    if scheme.lower() == "bearer":
+        return credentials
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""

@@ -1,0 +1,140 @@
+"""The scoring routes: from an HTTP request to a record, and from its reply to an HTTP response."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+
+from opentelemetry import metrics
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.ingress.admission import QueueLimits, should_refuse
+from services.ingress.bodies import read_body
+from services.ingress.identity import identify
+from services.ingress.pool_watch import PoolWatch
+from services.ingress.replies import Replies
+from services.ingress.request_log import RequestLog
+from services.ingress.settings import IngressSettings
+from services.ingress.traffic import choose_entity, choose_partition, named_entity
+from services.shared.endpoints import Config, ConfigUpdate, ControlState, Endpoint, ServedEntity, served_entity_id
+from services.shared.envelope import ScoringReply, ScoringRequest, new_request_id
+from services.shared.errors import ContentTypeUnsupported, DeadlineExceeded, EndpointNotFound, PoolNotReady, QueueFull, RequestRejected
+from services.shared.event_log import EventLog
+from services.shared.telemetry import REQUEST_DURATION, REQUESTS, span, traceparent_of
+from services.shared.topics import reply_stream
+
+HOST_GRACE_S = 2.0  # R2: only the host declares expiry; the ingress waits this much longer for it
+UNCONFIRMED_LIMIT_S = 5.0  # R9
+
+
+class Invocations:
+    """Scores over the stream. One instance per process."""
+
+    def __init__(
+        self, settings: IngressSettings, ingress_id: str, events: EventLog, requests: RequestLog, replies: Replies, pools: PoolWatch
+    ) -> None:
+        self._settings = settings
+        self._stream = reply_stream(ingress_id)
+        self._events = events
+        self._requests = requests
+        self._replies = replies
+        self._pools = pools
+        meter = metrics.get_meter("penstock.ingress")
+        self._count = meter.create_counter(REQUESTS, "{request}")
+        self._duration = meter.create_histogram(REQUEST_DURATION, "s")
+
+    async def invoke(self, request: Request) -> Response:
+        """`POST /serving-endpoints/{name}/invocations` and its twins."""
+        started = time.perf_counter()
+        name = request.path_params["name"]
+        with span("invocation", request.headers.get("traceparent", ""), endpoint=name) as current:
+            state = self._confirmed_state()
+            requester = identify(request.headers.get("authorization"), state).principal
+            body = await read_body(request, self._settings.max_body_bytes)
+            state = self._events.snapshot()  # the body may have taken its time: route by what is true now
+            endpoint = _endpoint(state, name)
+            entity = _entity(endpoint, request.path_params.get("served"))
+            self._admit(entity)
+            scoring = self._to_request(request.headers, body, endpoint, entity, requester, traceparent_of(current))
+            reply = await self._score(scoring, entity.pool_id, state.next_offset)
+            current.set_attribute("http.response.status_code", reply.status)
+        self._count.add(1, {"endpoint": name, "status": f"{reply.status // 100}xx"})
+        self._duration.record(time.perf_counter() - started, {"endpoint": name})
+        headers = {"served-model-name": entity.spec.name, "x-request-id": scoring.request_id}
+        return Response(reply.body, reply.status, headers, media_type=reply.content_type)
+
+    def _confirmed_state(self) -> ControlState:
+        if self._events.confirmed_age_s() > UNCONFIRMED_LIMIT_S:
+            raise PoolNotReady("This ingress cannot confirm the state of its endpoints at the moment.")
+        return self._events.snapshot()
+
+    def _admit(self, entity: ServedEntity) -> None:
+        """Raises QueueFull; nudges the scaler when the pool is at zero."""
+        pool_id = entity.pool_id
+        limits = QueueLimits(self._settings.max_queue_wait_s, self._settings.max_in_flight, self._settings.deadline_s)
+        refusal = should_refuse(len(self._replies), self._replies.in_flight(pool_id), self._pools.report(pool_id), limits)
+        if refusal:
+            raise QueueFull(refusal.reason, refusal.retry_after_s)
+        if self._pools.is_asleep(pool_id):
+            self._pools.nudge(pool_id)
+
+    def _to_request(
+        self, headers: Mapping[str, str], body: bytes, endpoint: Endpoint, entity: ServedEntity, requester: str, traceparent: str
+    ) -> ScoringRequest:
+        content_type = headers.get("content-type")
+        if not content_type:
+            raise ContentTypeUnsupported("The request has no Content-Type; send 'application/json' or 'text/csv'.")
+        now_ms = time.time_ns() // 1_000_000
+        patience_s = self._settings.deadline_s
+        if self._pools.is_asleep(entity.pool_id):
+            patience_s += self._settings.wake_allowance_s
+        return ScoringRequest(
+            request_id=new_request_id(),
+            endpoint_id=endpoint.endpoint_id,
+            endpoint=endpoint.name,
+            entity=entity.spec.name,
+            served_entity_id=served_entity_id(entity.pool_id),
+            requester=requester,
+            accepted_at_ms=now_ms,
+            deadline_ms=now_ms + int(patience_s * 1000),
+            reply_to=self._stream,
+            table=endpoint.table.full_name if endpoint.table else "",
+            content_type=content_type,
+            traceparent=traceparent or headers.get("traceparent", ""),
+            attempt=1,
+            body=body,
+        )
+
+    async def _score(self, request: ScoringRequest, pool_id: str, routed_at: int) -> ScoringReply:
+        """Produce the request and wait for the first answer. Raises DeadlineExceeded two seconds after the deadline."""
+        partitions = await self._requests.partitions(pool_id)
+        partition = choose_partition(partitions, self._replies.in_flight_by_partition(pool_id), (random.random(), random.random()))
+        with self._replies.expected(request, pool_id, partition, routed_at) as waiting:
+            await self._requests.send(waiting)
+            patience_s = request.deadline_ms / 1000 - time.time() + HOST_GRACE_S
+            try:
+                async with asyncio.timeout(patience_s):
+                    return await waiting.reply
+            except TimeoutError as error:
+                raise DeadlineExceeded("No answer came before the deadline; whether the model was evaluated is not known.") from error
+
+
+def _endpoint(state: ControlState, name: str) -> Endpoint:
+    endpoint = state.endpoints.get(name)
+    if endpoint is None:
+        raise EndpointNotFound(name)
+    return endpoint
+
+
+def _entity(endpoint: Endpoint, served: str | None) -> ServedEntity:
+    config = _serving_config(endpoint)
+    return named_entity(config, endpoint.name, served) if served else choose_entity(config, random.random())
+
+
+def _serving_config(endpoint: Endpoint) -> Config:
+    if endpoint.active:
+        return endpoint.active
+    if endpoint.update is ConfigUpdate.IN_PROGRESS:
+        raise PoolNotReady(f"Endpoint '{endpoint.name}' is not ready yet: it is being created.", retry_after_s=2)
+    raise RequestRejected(f"Endpoint '{endpoint.name}' is not ready: its creation failed.")

@@ -1,0 +1,152 @@
+"""The management routes: thin shells that validate, publish an event and answer with what the fold made of it."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+
+from services.ingress.bodies import read_json_object
+from services.ingress.endpoint_view import detailed, summary
+from services.ingress.http_errors import HANDLERS, json_response
+from services.ingress.identity import identify
+from services.ingress.payloads import parse_config, parse_create, parse_gateway, to_config_spec, to_gateway
+from services.ingress.pool_watch import PoolWatch
+from services.ingress.registry import Registry
+from services.shared.control_events import ConfigRequested, ConfigSpec, EndpointCreated, EndpointDeleted, GatewayChanged
+from services.shared.endpoints import ControlState, Endpoint, Token
+from services.shared.errors import EndpointNotFound, ParameterInvalid, TryAgainLater
+from services.shared.event_log import EventLog
+from services.shared.secret_box import SecretBox
+
+WORKSPACE_ID = "1"  # Terraform needs an integer here (databricks_surface §1.1b)
+ACCOUNT_ID = "00000000-0000-0000-0000-000000000001"
+ENDPOINTS = "/api/2.0/serving-endpoints"
+
+
+class Management:
+    """Create, read, update and delete endpoints. Reads first fold to the log's end; writes return what was folded (R9)."""
+
+    def __init__(self, events: EventLog, registry: Registry, box: SecretBox, pools: PoolWatch) -> None:
+        self._events = events
+        self._registry = registry
+        self._box = box
+        self._pools = pools
+
+    async def create(self, request: Request, caller: Token) -> Response:
+        sent = parse_create(await read_json_object(request))
+        config = to_config_spec(sent.config, sent.name, self._box.seal)
+        gateway = to_gateway(sent.ai_gateway, sent.name) if sent.ai_gateway else {}
+        if gateway.get("inference_table_config") and config.auto_capture:
+            raise ParameterInvalid("'auto_capture_config' and 'ai_gateway.inference_table_config' exclude each other.")
+        await self._require_models(config)
+        event = EndpointCreated(
+            at_ms=_now_ms(),
+            name=sent.name,
+            creator=caller.principal,
+            config=config,
+            description=sent.description or "",
+            tags=tuple((tag.key, tag.value) for tag in sent.tags),
+            gateway=gateway,
+            route_optimized=sent.route_optimized,
+        )
+        return self._view(await self._events.publish(event), sent.name)
+
+    async def list(self) -> Response:
+        state = await self._events.refresh()
+        return json_response({"endpoints": [summary(endpoint) for endpoint in state.endpoints.values()]})
+
+    async def get(self, name: str) -> Response:
+        return self._view(await self._events.refresh(), name)
+
+    async def update_config(self, name: str, request: Request) -> Response:
+        endpoint = _endpoint(await self._events.refresh(), name)
+        config = to_config_spec(parse_config(await read_json_object(request)), name, self._box.seal)
+        await self._require_models(config)
+        event = ConfigRequested(at_ms=_now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, config=config)
+        return self._view(await self._events.publish(event), name)
+
+    async def put_gateway(self, name: str, request: Request) -> Response:
+        endpoint = _endpoint(await self._events.refresh(), name)
+        gateway = to_gateway(parse_gateway(await read_json_object(request)), name)
+        if gateway.get("inference_table_config") and endpoint.active and endpoint.active.spec.auto_capture:
+            raise ParameterInvalid("This endpoint logs by 'auto_capture_config'; both at once are not possible.")
+        await self._events.publish(GatewayChanged(at_ms=_now_ms(), endpoint_id=endpoint.endpoint_id, gateway=gateway))
+        return json_response(gateway)
+
+    async def delete(self, name: str) -> Response:
+        endpoint = _endpoint(await self._events.refresh(), name)
+        await self._events.publish(EndpointDeleted(at_ms=_now_ms(), endpoint_id=endpoint.endpoint_id))
+        return json_response({})
+
+    async def caller(self, request: Request) -> Token:
+        """Every route but the host probe asks for a token; the log is read to its end first, so that a new token counts."""
+        authorization = request.headers.get("authorization")
+        if self._events.confirmed_age_s() > 5:
+            raise TryAgainLater("This ingress cannot confirm the state of its tokens at the moment.")
+        return identify(authorization, self._events.snapshot())
+
+    async def _require_models(self, config: ConfigSpec) -> None:
+        for entity in config.entities:
+            await self._registry.require(entity)
+
+    def _view(self, state: ControlState, name: str) -> Response:
+        return json_response(detailed(_endpoint(state, name), self._pools.reports()))
+
+
+def management_app(management: Management) -> FastAPI:
+    app = FastAPI(openapi_url=None, redirect_slashes=False, exception_handlers=HANDLERS)
+    app.add_api_route("/.well-known/databricks-config", _host_metadata, methods=["GET"])
+    app.add_api_route("/health/live", _alive, methods=["GET"])
+    app.include_router(_endpoint_routes(management))
+    return app
+
+
+def _endpoint_routes(management: Management) -> APIRouter:
+    caller = Depends(management.caller)
+    router = APIRouter(dependencies=[caller], redirect_slashes=False)
+
+    async def create(request: Request, token: Any = caller) -> Response:
+        return await management.create(request, token)
+
+    async def me(token: Any = caller) -> Response:
+        who = {"id": token.token_id, "userName": token.principal, "displayName": token.principal, "active": True}
+        return json_response(who, headers={"X-Databricks-Org-Id": WORKSPACE_ID})
+
+    for path in (ENDPOINTS, f"{ENDPOINTS}/"):  # mlflow calls list and create with the slash, the SDK without
+        router.add_api_route(path, create, methods=["POST"])
+        router.add_api_route(path, management.list, methods=["GET"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}", management.get, methods=["GET"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}", management.delete, methods=["DELETE"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/config", management.update_config, methods=["PUT"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/ai-gateway", management.put_gateway, methods=["PUT"])
+    router.add_api_route("/api/2.0/preview/scim/v2/Me", me, methods=["GET"])
+    return router
+
+
+async def _host_metadata(request: Request) -> Response:
+    """The probe every Databricks client makes without credentials, on each construction: static and quick."""
+    host = str(request.base_url).rstrip("/")
+    return json_response(
+        {
+            "host_type": "workspace",
+            "workspace_id": WORKSPACE_ID,
+            "account_id": ACCOUNT_ID,
+            "cloud": "AWS",
+            "oidc_endpoint": f"{host}/oidc",
+        }
+    )
+
+
+async def _alive() -> Response:
+    return json_response({"status": "alive"})
+
+
+def _endpoint(state: ControlState, name: str) -> Endpoint:
+    endpoint = state.endpoints.get(name)
+    if endpoint is None:
+        raise EndpointNotFound(name)
+    return endpoint
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,244 @@
+"""What clients send to the management routes, validated and turned into specs. Pure.
+
+Both generations of names are read (`served_entities` and `served_models`, `served_entity_name` and `served_model_name`).
+Fields that would change behaviour and are not built are refused; fields that would not are ignored (databricks_surface §1.3).
+"""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from services.shared.control_events import SIZE_CONCURRENCY, ConfigSpec, EntitySpec, Route, TableConfig
+from services.shared.errors import ParameterInvalid
+
+MAX_ENTITIES = 15  # databricks_surface §1.3: docs say 10, the live limit was seen at 15
+MAX_ENVIRONMENT_VARS = 30
+MAX_NAME = 63
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(r"\{\{\s*secrets/")
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"may hold letters, digits, '-' and '_', at most {MAX_NAME} of them")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+
+InputT = TypeVar("InputT", bound=_Input)
+
+
+class EntityInput(_Input):
+    name: Name | None = None
+    entity_name: str | None = None
+    entity_version: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+    workload_size: str | None = None
+    workload_type: str | None = None
+    min_provisioned_concurrency: int | None = Field(None, ge=0)
+    max_provisioned_concurrency: int | None = Field(None, ge=4)
+    scale_to_zero_enabled: bool = False
+    environment_vars: dict[str, str] = {}
+    external_model: Any = None
+
+
+class RouteInput(_Input):
+    served_entity_name: str | None = None
+    served_model_name: str | None = None
+    traffic_percentage: int = Field(ge=0, le=100)
+
+
+class TrafficInput(_Input):
+    routes: list[RouteInput] = []
+
+
+class TableInput(_Input):
+    enabled: bool = True
+    catalog_name: Name | None = None
+    schema_name: Name | None = None
+    table_name_prefix: Name | None = None
+
+
+class ConfigInput(_Input):
+    served_entities: list[EntityInput] | None = None
+    served_models: list[EntityInput] | None = None
+    traffic_config: TrafficInput | None = None
+    auto_capture_config: TableInput | None = None
+
+
+class TagInput(_Input):
+    key: str
+    value: str | None = None
+
+
+class GatewayInput(_Input):
+    inference_table_config: TableInput | None = None
+    usage_tracking_config: dict[str, Any] | None = None
+    rate_limits: list[Any] = []
+    guardrails: dict[str, Any] | None = None
+    fallback_config: dict[str, Any] | None = None
+
+
+class CreateInput(_Input):
+    name: Name
+    config: ConfigInput
+    tags: list[TagInput] = []
+    ai_gateway: GatewayInput | None = None
+    rate_limits: list[Any] = []
+    route_optimized: bool = False
+    description: str | None = None
+
+
+def parse_create(body: dict[str, Any]) -> CreateInput:
+    """Raises ParameterInvalid, naming each field at fault."""
+    created = _parse(CreateInput, body)
+    if created.name.startswith("databricks-"):
+        raise ParameterInvalid("Endpoint names must not start with 'databricks-'.")
+    _refuse_rate_limits(created.rate_limits)
+    return created
+
+
+def parse_config(body: dict[str, Any]) -> ConfigInput:
+    return _parse(ConfigInput, body)
+
+
+def to_config_spec(config: ConfigInput, endpoint: str, seal: Callable[[str], str]) -> ConfigSpec:
+    """Turn a config as sent into the spec that is logged; `seal` encrypts the values of environment variables.
+
+    Raises ParameterInvalid for anything that contradicts itself: shares that do not sum to 100, a route to nobody, two
+    entities of one name, sizes that exclude each other.
+    """
+    sent = config.served_entities or config.served_models
+    if not sent:
+        raise ParameterInvalid("The config needs at least one served entity ('served_entities').")
+    if len(sent) > MAX_ENTITIES:
+        raise ParameterInvalid(f"An endpoint holds at most {MAX_ENTITIES} served entities; {len(sent)} were given.")
+    entities = tuple(_to_entity(entity, seal) for entity in sent)
+    names = [entity.name for entity in entities]
+    if len(set(names)) != len(names):
+        raise ParameterInvalid(f"Served entity names must be unique within the endpoint; got {', '.join(names)}.")
+    table = to_table(config.auto_capture_config, endpoint) if config.auto_capture_config else None
+    return ConfigSpec(entities=entities, routes=_to_routes(config.traffic_config, names), auto_capture=table)
+
+
+def to_gateway(body: GatewayInput, endpoint: str) -> dict[str, Any]:
+    """The gateway config that is stored and echoed; `{}` clears it. Raises ParameterInvalid for what would not be enforced."""
+    _refuse_rate_limits(body.rate_limits)
+    if body.guardrails:
+        raise ParameterInvalid("AI gateway guardrails are not supported; remove 'guardrails'.")
+    if body.fallback_config and body.fallback_config.get("enabled"):
+        raise ParameterInvalid("AI gateway fallbacks are not supported; remove 'fallback_config'.")
+    gateway: dict[str, Any] = {}
+    if body.inference_table_config:
+        gateway["inference_table_config"] = to_table(body.inference_table_config, endpoint).model_dump()
+    if body.usage_tracking_config:
+        gateway["usage_tracking_config"] = body.usage_tracking_config
+    return gateway
+
+
+def parse_gateway(body: dict[str, Any]) -> GatewayInput:
+    return _parse(GatewayInput, body)
+
+
+def to_table(table: TableInput, endpoint: str) -> TableConfig:
+    if not (table.catalog_name and table.schema_name):
+        raise ParameterInvalid("An inference table needs 'catalog_name' and 'schema_name'.")
+    return TableConfig(
+        catalog_name=table.catalog_name,
+        schema_name=table.schema_name,
+        table_name_prefix=table.table_name_prefix or endpoint,
+        enabled=table.enabled,
+    )
+
+
+def _parse(kind: type[InputT], body: dict[str, Any]) -> InputT:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        faults = (f"'{'.'.join(map(str, fault['loc']))}': {fault['msg']}" for fault in error.errors(include_url=False))
+        raise ParameterInvalid("Invalid request: " + "; ".join(faults)) from error
+
+
+def _to_entity(sent: EntityInput, seal: Callable[[str], str]) -> EntitySpec:
+    model_name, model_version = sent.entity_name or sent.model_name, sent.entity_version or sent.model_version
+    if sent.external_model is not None:
+        raise ParameterInvalid("External models are not supported; serve a model registered in MLflow.")
+    if not model_name or not model_version:
+        raise ParameterInvalid("Each served entity needs 'entity_name' and 'entity_version'.")
+    _check_size(sent)
+    return EntitySpec(
+        name=sent.name or _default_name(model_name, model_version),
+        model_name=model_name,
+        model_version=model_version,
+        workload_size=sent.workload_size,
+        workload_type=sent.workload_type or "CPU",
+        min_provisioned_concurrency=sent.min_provisioned_concurrency,
+        max_provisioned_concurrency=sent.max_provisioned_concurrency,
+        scale_to_zero_enabled=sent.scale_to_zero_enabled,
+        environment_vars=_sealed(sent.environment_vars, seal),
+    )
+
+
+def _check_size(sent: EntityInput) -> None:
+    least, most = sent.min_provisioned_concurrency, sent.max_provisioned_concurrency
+    if sent.workload_type not in (None, "CPU", "CPU_MEDIUM", "CPU_LARGE"):
+        raise ParameterInvalid(f"Workload type '{sent.workload_type}' is not available: this installation has CPU replicas only.")
+    if sent.workload_size is not None and (least is not None or most is not None):
+        raise ParameterInvalid("'workload_size' and provisioned concurrency exclude each other.")
+    if sent.workload_size is not None and sent.workload_size not in SIZE_CONCURRENCY:
+        raise ParameterInvalid(f"Workload size must be one of {', '.join(SIZE_CONCURRENCY)}; got '{sent.workload_size}'.")
+    if least is not None and most is None:
+        raise ParameterInvalid("'min_provisioned_concurrency' needs 'max_provisioned_concurrency' beside it.")
+    if any(bound is not None and bound % 4 for bound in (least, most)) or (least or 0) > (most or least or 0):
+        raise ParameterInvalid("Provisioned concurrency bounds are multiples of 4, the minimum not above the maximum.")
+
+
+def _default_name(model_name: str, model_version: str) -> str:
+    """`{model leaf}-{version}`, e.g. `churn-3` (databricks_surface §1.3)."""
+    leaf = re.sub(r"[^A-Za-z0-9_-]", "-", model_name.rsplit(".", 1)[-1])
+    return f"{leaf}-{model_version}"[:MAX_NAME]
+
+
+def _sealed(variables: dict[str, str], seal: Callable[[str], str]) -> dict[str, str]:
+    if len(variables) > MAX_ENVIRONMENT_VARS:
+        raise ParameterInvalid(f"A served entity takes at most {MAX_ENVIRONMENT_VARS} environment variables; {len(variables)} were given.")
+    for name, value in variables.items():
+        if not _VARIABLE.fullmatch(name):
+            raise ParameterInvalid(f"'{name}' is no name of an environment variable.")
+        if _SECRET.search(value):
+            raise ParameterInvalid(f"Environment variable '{name}' refers to a secret; secret scopes are not supported yet.")
+    return {name: seal(value) for name, value in variables.items()}
+
+
+def _to_routes(traffic: TrafficInput | None, names: list[str]) -> tuple[Route, ...]:
+    if traffic is None or not traffic.routes:
+        if len(names) > 1:
+            raise ParameterInvalid("Several served entities need a 'traffic_config' whose shares sum to 100.")
+        return (Route(entity=names[0], traffic_percentage=100),)
+    routes = tuple(
+        Route(entity=r.served_entity_name or r.served_model_name or "", traffic_percentage=r.traffic_percentage) for r in traffic.routes
+    )
+    routed = [route.entity for route in routes]
+    if unknown := sorted(set(routed) - set(names)):
+        raise ParameterInvalid(f"The traffic config routes to '{unknown[0]}', which is not a served entity of this config.")
+    if len(set(routed)) != len(routed):
+        raise ParameterInvalid("The traffic config names a served entity twice.")
+    total = sum(route.traffic_percentage for route in routes)
+    if total != 100:
+        raise ParameterInvalid(f"The traffic percentages must sum to 100; they sum to {total}.")
+    return routes
+
+
+def _refuse_rate_limits(limits: list[Any]) -> None:
+    if limits:
+        raise ParameterInvalid("Rate limits are not enforced yet, so they are not accepted; remove 'rate_limits'.")

@@ -1,0 +1,77 @@
+"""What this ingress tells the scaler, and what it knows from it: reports through Redis once a second."""
+
+import asyncio
+import logging
+import time
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.ingress.replies import Replies
+from services.ingress.request_log import RequestLog
+from services.shared.event_log import EventLog
+from services.shared.presence import REPORT_EVERY_S, IngressReport, PoolReport, forget_ingress, read_pools, report_ingress
+from services.shared.topics import NUDGE_CHANNEL
+
+log = logging.getLogger(__name__)
+
+
+class PoolWatch:
+    """The last report of every pool, at most a few seconds old; None where there is none: not knowing is not zero."""
+
+    def __init__(self, redis: Redis, ingress_id: str, events: EventLog, replies: Replies, requests: RequestLog) -> None:
+        self._redis = redis
+        self._ingress_id = ingress_id
+        self._events = events
+        self._replies = replies
+        self._requests = requests
+        self._reports: dict[str, PoolReport] = {}
+        self._nudges: set[str] = set()
+        self._nudged = asyncio.Event()
+
+    def report(self, pool_id: str) -> PoolReport | None:
+        return self._reports.get(pool_id)
+
+    def reports(self) -> dict[str, PoolReport]:
+        return self._reports
+
+    def is_asleep(self, pool_id: str) -> bool:
+        report = self._reports.get(pool_id)
+        return report is not None and report.ready == 0
+
+    def nudge(self, pool_id: str) -> None:
+        """Tell the scaler, best effort and without waiting, that a request meets a pool at zero."""
+        self._nudges.add(pool_id)
+        self._nudged.set()
+
+    async def run_reports(self) -> None:
+        while True:
+            try:
+                await self._exchange()
+            except (RedisError, OSError):
+                log.warning("reports cannot be exchanged", exc_info=True)
+            await asyncio.sleep(REPORT_EVERY_S)
+
+    async def run_nudges(self) -> None:
+        while True:
+            await self._nudged.wait()
+            self._nudged.clear()
+            nudges, self._nudges = self._nudges, set()
+            try:
+                for pool_id in nudges:
+                    await self._redis.publish(NUDGE_CHANNEL, pool_id)
+            except (RedisError, OSError):
+                log.warning("nudge was not sent; the scaler will see the lag", exc_info=True)
+            await asyncio.sleep(0.05)  # a burst is one nudge
+
+    async def leave(self) -> None:
+        await forget_ingress(self._redis, self._ingress_id)
+
+    async def _exchange(self) -> None:
+        state = self._events.snapshot()
+        routed_from = self._replies.routed_from(state.next_offset)
+        await report_ingress(
+            self._redis, IngressReport(ingress_id=self._ingress_id, routed_from=routed_from, at_ms=time.time_ns() // 1_000_000)
+        )
+        self._reports = {r.pool_id: r for r in await read_pools(self._redis, list(state.pools))}
+        self._requests.forget_pools(set(state.pools))

@@ -1,0 +1,66 @@
+"""Who waits for which answer: request id → waiting future, and what is in flight where."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from services.shared.envelope import ScoringReply, ScoringRequest
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """A request on its way. `routed_at` is the control offset of the snapshot it was routed by (R10)."""
+
+    request: ScoringRequest
+    pool_id: str
+    partition: int
+    routed_at: int
+    reply: asyncio.Future[ScoringReply]
+
+
+class Replies:
+    """The requests of this process that have no answer yet. The first answer wins; later ones, and strangers', are dropped."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Waiting] = {}
+        self._by_partition: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        self._by_pool: dict[str, int] = defaultdict(int)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @contextmanager
+    def expected(self, request: ScoringRequest, pool_id: str, partition: int, routed_at: int) -> Iterator[Waiting]:
+        """Wait for the answer of `request` while the block lasts."""
+        waiting = Waiting(request, pool_id, partition, routed_at, asyncio.get_running_loop().create_future())
+        self._waiting[request.request_id] = waiting
+        self._by_partition[pool_id][partition] += 1
+        self._by_pool[pool_id] += 1
+        try:
+            yield waiting
+        finally:
+            del self._waiting[request.request_id]
+            self._by_partition[pool_id][partition] -= 1
+            self._by_pool[pool_id] -= 1
+            if not self._by_pool[pool_id]:
+                del self._by_pool[pool_id], self._by_partition[pool_id]
+
+    def settle(self, reply: ScoringReply) -> None:
+        waiting = self._waiting.get(reply.request_id)
+        if waiting is not None and not waiting.reply.done():
+            waiting.reply.set_result(reply)
+
+    def unanswered(self) -> list[Waiting]:
+        return [w for w in self._waiting.values() if not w.reply.done()]
+
+    def in_flight(self, pool_id: str) -> int:
+        return self._by_pool.get(pool_id, 0)
+
+    def in_flight_by_partition(self, pool_id: str) -> dict[int, int]:
+        return self._by_partition.get(pool_id, {})
+
+    def routed_from(self, next_offset: int) -> int:
+        """The oldest snapshot a request of this process is still routed by; `next_offset` when nothing waits."""
+        return min((w.routed_at for w in self._waiting.values()), default=next_offset)

@@ -1,0 +1,91 @@
+"""Reads this process's reply stream and settles the requests that wait."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from itertools import chain
+from typing import cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.ingress.replies import Replies
+from services.shared.envelope import unpack_replies
+from services.shared.errors import EnvelopeInvalid
+from services.shared.topics import reply_stream
+
+STREAM_TTL_S = 60  # an abandoned stream goes by itself
+CHECK_EVERY_S = 1.0
+BLOCK_MS = 1_000
+ENTRIES_PER_READ = 32  # an entry may hold one 16 MiB reply
+
+StreamEntries = dict[bytes, list[list[tuple[bytes, dict[bytes, bytes]]]]]  # what XREAD gives over RESP3
+
+log = logging.getLogger(__name__)
+
+
+class ReplyReader:
+    """One blocking reader for the whole process (R8).
+
+    The stream is made here and never by a scorer. When it is gone, because Redis was restarted or emptied, it is made again
+    and `on_lost` is awaited, which produces again whatever waits.
+    """
+
+    def __init__(self, blocking: Redis, redis: Redis, ingress_id: str, replies: Replies, on_lost: Callable[[], Awaitable[None]]) -> None:
+        self._blocking = blocking
+        self._redis = redis
+        self._stream = reply_stream(ingress_id)
+        self._replies = replies
+        self._on_lost = on_lost
+        self._last_id = b"0-0"
+        self._checked_at = float("-inf")
+
+    async def open(self) -> None:
+        """Make the stream. Raises RedisError."""
+        self._last_id = cast(bytes, await self._redis.xadd(self._stream, {b"opened": b"1"}))
+        await self._redis.expire(self._stream, STREAM_TTL_S)
+
+    async def run(self) -> None:
+        """Read until cancelled; a lost connection is retried for ever."""
+        while True:
+            try:
+                await self._check()
+                await self._read()
+            except (RedisError, OSError):
+                log.warning("replies cannot be read, trying again", exc_info=True)
+                self._checked_at = float("-inf")
+                await asyncio.sleep(0.2)
+
+    async def close(self) -> None:
+        await self._redis.delete(self._stream)
+
+    async def _check(self) -> None:
+        """Once a second: keep the stream alive, trim what was read, and notice when it is gone."""
+        if time.monotonic() - self._checked_at < CHECK_EVERY_S:
+            return
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.expire(self._stream, STREAM_TTL_S)
+            pipeline.xtrim(self._stream, minid=self._last_id, approximate=False)
+            alive, _ = await pipeline.execute()
+        if not alive:
+            log.warning("reply stream is gone, making it again", extra={"stream": self._stream})
+            await self.open()
+            await self._on_lost()
+        self._checked_at = time.monotonic()
+
+    async def _read(self) -> None:
+        found = await self._blocking.xread({self._stream: self._last_id}, count=ENTRIES_PER_READ, block=BLOCK_MS)
+        for batches in cast(StreamEntries, found).values():
+            for entry_id, fields in chain.from_iterable(batches):
+                self._last_id = entry_id
+                self._settle(fields.get(b"p"))
+
+    def _settle(self, packed: bytes | None) -> None:
+        if packed is None:
+            return  # the entry that made the stream
+        try:
+            for reply in unpack_replies(packed):
+                self._replies.settle(reply)
+        except EnvelopeInvalid:
+            log.exception("entry of the reply stream is no pack of replies")

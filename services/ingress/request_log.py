@@ -1,0 +1,135 @@
+"""Appends requests to the topics of their pools."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import replace
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    BrokerResponseError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerClosed,
+    RequestTimedOutError,
+)
+
+from services.ingress.replies import Replies, Waiting
+from services.shared.envelope import request_headers
+from services.shared.errors import PayloadTooLarge, TryAgainLater
+from services.shared.kafka_clients import new_producer
+from services.shared.settings import KafkaSettings
+from services.shared.topics import online_topic
+
+METADATA_PATIENCE_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class RequestLog:
+    """The producer side of the ingress.
+
+    A record Kafka refused for certain fails its waiting future with TryAgainLater (503: it was not accepted). A record whose
+    acknowledgement is unknown leaves the future waiting, since the answer may still come (R1). A producer that reported
+    anything but a time-out is replaced, because aiokafka cannot recover its sequence (traps C1).
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        self._partitions: dict[str, list[int]] = {}
+
+    async def start(self) -> None:
+        self._producer = new_producer(self._settings)
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        if self._replacing:
+            await self._replacing
+        if self._producer:
+            await self._producer.stop()
+
+    async def partitions(self, pool_id: str) -> list[int]:
+        """Partitions of the pool's topic; fixed while the pool lives, so asked for once. Raises TryAgainLater."""
+        known = self._partitions.get(pool_id)
+        if known is None:
+            try:
+                async with asyncio.timeout(METADATA_PATIENCE_S):
+                    known = sorted(await self._live_producer().partitions_for(online_topic(pool_id)))
+            except (KafkaError, TimeoutError) as error:
+                raise TryAgainLater("The request log cannot be reached.") from error
+            self._partitions[pool_id] = known
+        return known
+
+    def forget_pools(self, live: set[str]) -> None:
+        for pool_id in self._partitions.keys() - live:
+            del self._partitions[pool_id]
+
+    async def send(self, waiting: Waiting) -> None:
+        """Hand the record to the producer; the acknowledgement is followed in the background.
+
+        Raises PayloadTooLarge or TryAgainLater when the record was not sent.
+        """
+        producer = self._live_producer()
+        try:
+            async with asyncio.timeout(METADATA_PATIENCE_S):
+                sent = await producer.send(
+                    online_topic(waiting.pool_id),
+                    waiting.request.body,
+                    partition=waiting.partition,
+                    headers=request_headers(waiting.request),
+                )
+        except MessageSizeTooLargeError as error:
+            raise PayloadTooLarge("The request body is too large for the request log.") from error
+        except (KafkaError, TimeoutError) as error:
+            raise TryAgainLater("The request log cannot be reached.") from error
+        sent.add_done_callback(lambda done: self._acknowledged(done, waiting, producer))
+
+    async def send_again(self, replies: Replies) -> None:
+        """Re-produce what waits: same ids, same partitions, attempt + 1 (R1, R8)."""
+        unanswered = replies.unanswered()
+        for waiting in unanswered:
+            waiting.request = replace(waiting.request, attempt=waiting.request.attempt + 1)
+            with suppress(PayloadTooLarge, TryAgainLater):  # its first copy may still be answered: it goes on waiting
+                await self.send(waiting)
+        if unanswered:
+            log.warning("requests were produced again", extra={"count": len(unanswered)})
+
+    def _acknowledged(self, sent: "asyncio.Future[object]", waiting: Waiting, producer: AIOKafkaProducer) -> None:
+        error = None if sent.cancelled() else sent.exception()
+        if error is None:
+            return
+        log.warning("record was not acknowledged", extra={"error": repr(error), "request_id": waiting.request.request_id})
+        if _is_refusal(error) and waiting.request.attempt == 1 and not waiting.reply.done():
+            waiting.reply.set_exception(TryAgainLater("The request log refused the request."))
+        if self._producer is producer and self._replacing is None:
+            self._replacing = asyncio.create_task(self._replace_producer(producer), name="replace-producer")
+
+    async def _replace_producer(self, failed: AIOKafkaProducer) -> None:
+        fresh = new_producer(self._settings)
+        try:
+            await fresh.start()
+            self._producer = fresh
+            with suppress(KafkaError):
+                await failed.stop()
+            log.warning("producer was replaced")
+        except KafkaError:
+            log.warning("producer cannot be replaced yet", exc_info=True)
+            await fresh.stop()
+        finally:
+            self._replacing = None
+
+    def _live_producer(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise TryAgainLater("The request log cannot be reached.")
+        return self._producer
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """True when the record is certainly not in the log: the broker said so, or it never left this process."""
+    if isinstance(error, RequestTimedOutError | KafkaTimeoutError | KafkaConnectionError):
+        return False
+    return isinstance(error, BrokerResponseError | ProducerClosed)

@@ -1,0 +1,22 @@
+"""Settings of one ingress process."""
+
+from pydantic import Field
+
+from services.shared.settings import MIB, Section, ServiceSettings
+
+
+class IngressSettings(Section):
+    host: str = Field("127.0.0.1", description="address the REST API listens on")
+    port: int = Field(8080, ge=0, le=65535, description="port the REST API listens on; 0: any free one")
+    processes: int = Field(1, ge=1, le=64, description="ingress processes that share the port")
+    max_body_bytes: int = Field(16 * MIB, ge=1024, le=16 * MIB, description="largest scoring body, in bytes")
+    deadline_s: float = Field(
+        120, gt=0, le=600, description="seconds from acceptance to the last moment an answer counts, queueing included"
+    )
+    wake_allowance_s: float = Field(60, ge=0, description="seconds added to the deadline of a request that meets a pool at zero replicas")
+    max_queue_wait_s: float = Field(10, gt=0, description="estimated seconds in the queue above which a request is refused with 429")
+    max_in_flight: int = Field(4096, ge=1, description="requests one process keeps waiting at most, whatever the estimate says")
+
+
+class IngressServiceSettings(ServiceSettings):
+    ingress: IngressSettings = IngressSettings()
