@@ -2,26 +2,9 @@
 
 import sys
 
-import uvloop
-
 from services.ingress.app import serve
 from services.ingress.settings import IngressServiceSettings
-from services.shared.errors import SettingsInvalid
-from services.shared.settings import load_settings
-from services.shared.telemetry import start_telemetry, stop_telemetry
-
-
-def main() -> int:
-    try:
-        settings = load_settings(IngressServiceSettings)
-    except SettingsInvalid as error:
-        print(f"ingress: {error}", file=sys.stderr)
-        return 2
-    start_telemetry("ingress", settings.log.level)
-    uvloop.run(serve(settings))
-    stop_telemetry()
-    return 0
-
+from services.shared.process import run_service
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_service("ingress", IngressServiceSettings, serve))

@@ -1,0 +1,69 @@
+"""Reads what Kafka knows of the pools: lag, arrivals, idleness."""
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from services.shared.topics import online_topic, pool_group
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Flow:
+    """The appends to one pool's topic as seen over time. `now` is monotonic seconds throughout."""
+
+    born_at: float
+    samples: deque[tuple[float, int]] = field(default_factory=deque)  # (when, sum of end offsets)
+    advanced_at: float | None = None
+
+    def add(self, now: float, appended: int, window_s: float) -> None:
+        if self.samples and appended > self.samples[-1][1]:
+            self.advanced_at = now
+        self.samples.append((now, appended))
+        while len(self.samples) > 2 and self.samples[1][0] <= now - window_s:
+            self.samples.popleft()
+
+    def rate(self) -> float:
+        """Records per second over the window; 0 until there are two samples."""
+        if len(self.samples) < 2:
+            return 0.0
+        (first_at, first), (last_at, last) = self.samples[0], self.samples[-1]
+        return (last - first) / (last_at - first_at) if last_at > first_at else 0.0
+
+    def idle_s(self, now: float) -> float:
+        """Seconds since a record was last appended, or since the pool was first seen."""
+        return now - (self.born_at if self.advanced_at is None else self.advanced_at)
+
+
+class LagReader:
+    """End offsets minus committed offsets, per pool. None when Kafka did not say: not knowing is not zero."""
+
+    def __init__(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, window_s: float) -> None:
+        self._admin = admin
+        self._consumer = consumer
+        self._window_s = window_s
+        self._flows: dict[str, Flow] = {}
+
+    async def read(self, pool_id: str, partitions: int, now: float) -> int | None:
+        """The pool's lag now; also takes a sample of its flow."""
+        tps = [TopicPartition(online_topic(pool_id), p) for p in range(partitions)]
+        try:
+            committed = await self._admin.list_consumer_group_offsets(pool_group(pool_id))
+            ends: dict[TopicPartition, int] = await self._consumer.end_offsets(tps)
+        except (KafkaError, TimeoutError):
+            log.warning("lag cannot be read", exc_info=True, extra={"pool": pool_id})
+            return None
+        self.flow(pool_id, now).add(now, sum(ends.values()), self._window_s)
+        return sum(end - max(0, committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
+
+    def flow(self, pool_id: str, now: float) -> Flow:
+        return self._flows.setdefault(pool_id, Flow(now))
+
+    def keep_only(self, pool_ids: set[str]) -> None:
+        for pool_id in self._flows.keys() - pool_ids:
+            del self._flows[pool_id]

@@ -1,0 +1,46 @@
+"""Pools nobody routes to any more: drained to the last record, then removed with topic and group (R10)."""
+
+import time
+
+from services.scaler.events import EventSink
+from services.scaler.lag import LagReader
+from services.scaler.look import Look
+from services.scaler.pool_topics import PoolTopics, partitions_for
+from services.scaler.pools import PoolBackend
+from services.scaler.retirement import Step, next_step
+from services.shared.control_events import PoolRemoved
+from services.shared.endpoints import Pool
+from services.shared.event_log import EventLog
+
+
+class RetiringPools:
+    def __init__(self, events: EventLog, backend: PoolBackend, lag: LagReader, topics: PoolTopics, sink: EventSink) -> None:
+        self._events = events
+        self._backend = backend
+        self._lag = lag
+        self._topics = topics
+        self._sink = sink
+
+    async def retire(self, pool: Pool, look: Look) -> None:
+        """Take the next step for one pool; a repeat after any crash goes on where the last one stopped."""
+        assert pool.retired_at is not None, "only retired pools come here"
+        lag = await self._lag.read(pool.pool_id, partitions_for(pool.spec.max_replicas), look.now)
+        processes = look.processes[pool.pool_id]
+        match next_step(pool.retired_at, look.ingresses, lag, look.ready(pool.pool_id), len(processes)):
+            case Step.REFUSE:
+                await self._refuse(pool, look)
+            case Step.STOP:
+                for process in processes:
+                    await self._backend.stop(process.replica_id)
+            case Step.REMOVE:
+                await self._topics.remove(pool.pool_id)
+                await self._events.publish(PoolRemoved(pool_id=pool.pool_id, at_ms=time.time_ns() // 1_000_000))
+                await self._sink.tell("POOL_REMOVED", pool.pool_id, "pool removed", endpoint=pool.endpoint_name)
+            case Step.DRAIN:
+                pass  # its replicas are at it
+
+    async def _refuse(self, pool: Pool, look: Look) -> None:
+        """Replicas that never got ready would only hold partitions: they make room for the host that answers."""
+        for process in look.staying(pool.pool_id):
+            await self._backend.stop(process.replica_id)
+        await self._backend.refuse(pool.pool_id)

@@ -1,0 +1,179 @@
+"""Pools some config routes to, or will: keeps them at the size they need and reports what became of their deployment."""
+
+import logging
+import time
+
+from redis.asyncio import Redis
+
+from services.scaler.deployment import Failed, Ready, judge_deployment
+from services.scaler.events import EventSink
+from services.scaler.lag import LagReader
+from services.scaler.look import Look
+from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, first_replicas
+from services.scaler.pool_topics import PoolTopics, partitions_for
+from services.scaler.pools import PoolBackend
+from services.scaler.settings import ScalerSettings
+from services.shared.control_events import EntityFailed, EntityReady
+from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint, Pool
+from services.shared.errors import Conflict, EndpointNotFound
+from services.shared.event_log import EventLog
+from services.shared.presence import PoolReport, report_pool
+
+log = logging.getLogger(__name__)
+
+
+class ServingPool:
+    """Keeps one pool. What it remembers may be lost: a new scaler holds sizes until it knows better."""
+
+    def __init__(
+        self,
+        settings: ScalerSettings,
+        events: EventLog,
+        backend: PoolBackend,
+        redis: Redis,
+        lag: LagReader,
+        topics: PoolTopics,
+        sink: EventSink,
+    ) -> None:
+        self._settings = settings
+        self._events = events
+        self._backend = backend
+        self._redis = redis
+        self._lag = lag
+        self._topics = topics
+        self._sink = sink
+        self._shrank_at = float("-inf")
+        self._recommitted_at: float | None = None
+        self._retry_at = float("-inf")
+        self._failure = ""
+        self._evaluation_s: float | None = None
+
+    async def keep(self, pool: Pool, look: Look) -> None:
+        """Observe, decide and apply once."""
+        endpoint = look.state.endpoint_by_id(pool.endpoint_id)
+        lag = await self._lag.read(pool.pool_id, partitions_for(pool.spec.max_replicas), look.now)
+        pending = pending_config(endpoint, pool)
+        size = len(look.staying(pool.pool_id))
+        if pending is not None:
+            decision = Decision(first_replicas(pool.spec, _serving_now(endpoint, look)), "deploying")
+        else:
+            decision = await self._recovering(pool, look, decide(self._observe(pool, look, lag, size), self._policy(pool)))
+        if decision.target != size:
+            await self._resize(pool, look, size, decision, lag)
+        if pending is not None:
+            await self._judge(pool, pending, look, decision.target)
+        await self._report(pool, look, decision, lag)
+        if not look.processes[pool.pool_id]:
+            await self._recommit_sometimes(pool, look.now)
+
+    def _observe(self, pool: Pool, look: Look, lag: int | None, size: int) -> PoolObservation:
+        flow = self._lag.flow(pool.pool_id, look.now)
+        known = [r.evaluation_s for r in look.reports[pool.pool_id] if r.evaluation_s is not None]
+        if known:
+            self._evaluation_s = sum(known) / len(known)
+        return PoolObservation(
+            lag=lag,
+            arrivals_per_s=flow.rate(),
+            evaluation_s=self._evaluation_s,
+            replicas=size,
+            idle_s=flow.idle_s(look.now),
+            since_down_s=look.now - max(self._shrank_at, flow.born_at),
+            nudged=pool.pool_id in look.nudged,
+        )
+
+    def _policy(self, pool: Pool) -> ScalePolicy:
+        s = self._settings
+        return ScalePolicy(pool.spec.min_replicas, pool.spec.max_replicas, s.drain_budget_s, s.down_interval_s, s.idle_to_zero_s)
+
+    async def _recovering(self, pool: Pool, look: Look, decision: Decision) -> Decision:
+        """In a pool that serves, a failed replica is stopped and another is tried after a pause; its neighbours go on."""
+        failed = {r.replica_id: r.message for r in look.reports[pool.pool_id] if r.phase == "failed"}
+        staying = look.staying(pool.pool_id)
+        for process in (p for p in staying if p.replica_id in failed):
+            await self._backend.stop(process.replica_id)
+            self._failure = failed[process.replica_id]
+            self._retry_at = look.now + self._settings.recovery_pause_s
+            await self._sink.tell("REPLICA_FAILED", pool.pool_id, "replica failed and is replaced", reason=self._failure)
+        if look.now < self._retry_at:
+            return Decision(min(decision.target, len(staying)), "recovering")
+        if look.ready(pool.pool_id):
+            self._failure = ""
+        return decision
+
+    async def _resize(self, pool: Pool, look: Look, size: int, decision: Decision, lag: int | None) -> None:
+        await self._backend.resize(pool.pool_id, look.processes[pool.pool_id], decision.target)
+        if decision.target < size:
+            self._shrank_at = look.now
+        facts: dict[str, int | str | None] = {
+            "endpoint": pool.endpoint_name,
+            "size": size,
+            "to": decision.target,
+            "reason": decision.reason,
+            "lag": lag,
+        }
+        await self._sink.tell("POOL_RESIZED", pool.pool_id, "pool resized", **facts)
+
+    async def _judge(self, pool: Pool, pending: Config, look: Look, wanted: int) -> None:
+        waited_s = time.time() - pending.requested_ms / 1000
+        restarts = max((p.restarts for p in look.staying(pool.pool_id)), default=0)
+        verdict = judge_deployment(look.reports[pool.pool_id], wanted, restarts, waited_s, self._settings.deploy_timeout_s)
+        try:
+            if isinstance(verdict, Ready):
+                ready = EntityReady(endpoint_id=pool.endpoint_id, version=pending.version, entity=pool.spec.name, at_ms=_now_ms())
+                await self._events.publish(ready)
+                await self._sink.tell("ENTITY_READY", pool.pool_id, "served entity is ready", after_s=round(waited_s, 1))
+            elif isinstance(verdict, Failed):
+                failed = EntityFailed(
+                    endpoint_id=pool.endpoint_id,
+                    version=pending.version,
+                    entity=pool.spec.name,
+                    at_ms=_now_ms(),
+                    message=verdict.message,
+                    timed_out=verdict.timed_out,
+                )
+                await self._events.publish(failed)
+                await self._sink.tell("ENTITY_FAILED", pool.pool_id, "served entity failed", reason=verdict.message)
+        except (Conflict, EndpointNotFound):
+            log.info("report came too late: the config was replaced", extra={"pool": pool.pool_id})
+
+    async def _report(self, pool: Pool, look: Look, decision: Decision, lag: int | None) -> None:
+        report = PoolReport(
+            pool_id=pool.pool_id,
+            wanted=decision.target,
+            ready=look.ready(pool.pool_id),
+            reason=decision.reason,
+            lag=lag,
+            evaluation_s=self._evaluation_s,
+            max_replicas=pool.spec.max_replicas,
+            failure=self._failure,
+            at_ms=_now_ms(),
+        )
+        await report_pool(self._redis, report)
+
+    async def _recommit_sometimes(self, pool: Pool, now: float) -> None:
+        """R11; the first round counts from when this scaler first saw the pool asleep."""
+        if self._recommitted_at is None:
+            self._recommitted_at = now
+        elif now - self._recommitted_at >= self._settings.recommit_interval_s:
+            await self._topics.recommit(pool.pool_id, partitions_for(pool.spec.max_replicas))
+            self._recommitted_at = now
+
+
+def pending_config(endpoint: Endpoint | None, pool: Pool) -> Config | None:
+    """The config under deployment that waits for this pool, if there is one."""
+    if endpoint is None or endpoint.update is not ConfigUpdate.IN_PROGRESS or endpoint.pending is None:
+        return None
+    entity = endpoint.pending.entities.get(pool.spec.name)
+    waits = entity is not None and entity.pool_id == pool.pool_id and entity.deployment is Deployment.CREATING
+    return endpoint.pending if waits else None
+
+
+def _serving_now(endpoint: Endpoint | None, look: Look) -> int:
+    """Replicas of the largest pool that serves the endpoint now."""
+    if endpoint is None or endpoint.active is None:
+        return 0
+    return max(len(look.staying(entity.pool_id)) for entity in endpoint.active.entities.values())
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
