@@ -1,0 +1,47 @@
+"""Where things lie: what the project ships, and the folders and files inside a state folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+LOCAL = PROJECT / "infra" / "local"
+KAFKA_JARS = LOCAL / "target" / "kafka"
+
+
+@dataclass(frozen=True, slots=True)
+class StatePlaces:
+    """Everything one stack keeps, below its state folder."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def kafka(self) -> Path:
+        return self.root / "kafka"
+
+    @property
+    def redis(self) -> Path:
+        return self.root / "redis"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.root / "mlflow"
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    @property
+    def config_file(self) -> Path:
+        """Host and admin token in Databricks' own profile format."""
+        return self.root / "databrickscfg"
+
+    def log_of(self, process: str) -> Path:
+        return self.logs / f"{process}.log"

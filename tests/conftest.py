@@ -1,0 +1,82 @@
+"""Real servers for the integration tests: one Kafka and one Redis a session, each on a free port in a folder of its own."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from services.cli.failures import StackFailure
+from services.cli.kafka_broker import broker_command, prepare_storage
+from services.cli.places import KAFKA_JARS
+from services.cli.ports import LOOPBACK, free_port
+from services.cli.probes import kafka_answers, redis_answers, wait_until
+from services.cli.redis_server import find_redis, prepare_redis, redis_command
+from services.shared.settings import KafkaSettings, RedisSettings
+from services.shared.topics import ensure_topics
+
+START_TIMEOUT_S = 60
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
+    """A broker with the topics that always exist."""
+    java = shutil.which("java")
+    if java is None or not any(KAFKA_JARS.glob("*.jar")):
+        _missing("Java or Kafka's jars (make setup)")
+    folder, port = tmp_path_factory.mktemp("kafka"), free_port()
+    config = prepare_storage(java, folder, port, free_port())
+    settings = KafkaSettings(bootstrap=f"{LOOPBACK}:{port}")
+    with _running(broker_command(java, config), folder, lambda: kafka_answers(settings.bootstrap)):
+        asyncio.run(ensure_topics(settings))
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def redis_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSettings]:
+    try:
+        binary = find_redis()
+    except StackFailure as failure:
+        _missing(str(failure))
+    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+    settings = RedisSettings(url=f"redis://{LOOPBACK}:{port}/0")
+    with _running(redis_command(binary, prepare_redis(folder, port)), folder, lambda: redis_answers(settings.url)):
+        yield settings
+
+
+@contextmanager
+def _running(command: list[str], folder: Path, answers: Callable[[], Awaitable[bool]]) -> Iterator[None]:
+    log = folder / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        asyncio.run(_wait_for(server, answers, log))
+        yield
+    finally:
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+async def _wait_for(server: subprocess.Popen[bytes], answers: Callable[[], Awaitable[bool]], log: Path) -> None:
+    async def answers_or_dead() -> bool:
+        if server.poll() is not None:
+            pytest.fail(f"{server.args!r} ended at its start, see {log}")
+        return await answers()
+
+    async with asyncio.timeout(START_TIMEOUT_S):
+        await wait_until(answers_or_dead)
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"missing: {what}")
+    pytest.skip(f"missing: {what}")
