@@ -2,13 +2,17 @@
 
 import asyncio
 import os
+import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NoReturn
 from uuid import uuid4
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.routing import Mount, Route
 
 from services.ingress.http_errors import HANDLERS
@@ -83,10 +87,13 @@ def routes(invocations: Invocations, management: Management) -> Starlette:
         "/api/2.0/serving-endpoints/{name}/invocations",
         "/serving-endpoints/{name}/served-models/{served}/invocations",
     ]
-    return Starlette(
-        routes=[Route(path, invocations.invoke, methods=["POST"]) for path in scoring] + [Mount("/", management_app(management))],
-        exception_handlers=HANDLERS,
-    )
+    post = [Route(path, invocations.invoke, methods=["POST"]) for path in scoring]
+    other = [Route(path, _refuse_method, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in scoring]
+    return Starlette(routes=[*post, *other, Mount("/", management_app(management))], exception_handlers=HANDLERS)
+
+
+async def _refuse_method(_: Request) -> NoReturn:
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _listening_socket(settings: IngressServiceSettings) -> socket.socket:
@@ -98,6 +105,15 @@ def _listening_socket(settings: IngressServiceSettings) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
+    """Says when it is ready, and leaves signals to us: uvicorn's own handler kills the process before it has cleaned up."""
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         tell_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield

@@ -52,8 +52,8 @@ class ControlLoop:
             seen = self._events.snapshot().next_offset
             try:
                 await self.tick(time.monotonic(), nudged)
-            except (DependencyLost, KafkaError, RedisError, OSError):
-                log.warning("tick was cut short; sizes are held", exc_info=True)
+            except (DependencyLost, KafkaError, RedisError, OSError) as error:
+                log.warning("tick was cut short; sizes are held", extra={"error": repr(error)})
                 await asyncio.sleep(tick_s)
             await self._wait(nudges, seen, tick_s)
 

@@ -1,0 +1,1 @@
+"""`penstock demo`: the main job on real data, from an empty folder to a checked summary."""
