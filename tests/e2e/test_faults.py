@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import httpx
 import psutil
@@ -83,7 +85,7 @@ async def test_rolling_restart_of_two_ingress_processes(stack: Stack, deploy: De
             await load.answers(50)
             [old] = stack.pids(name)
             os.kill(old, signal.SIGTERM)
-            await eventually(lambda name=name, old=old: _is_ready(stack, name) and stack.pids(name) not in ([], [old]))
+            await eventually(partial(_is_replaced, stack, name, old))
         await load.answers(50)
     verdict = await judge(load.ledger, endpoint.table, double, may_break=True)
     say(capsys, f"{verdict}; broken connections {len(load.ledger.broken())}")
@@ -98,7 +100,7 @@ async def test_kill_of_one_of_two_ingress_processes(stack: Stack, deploy: Deploy
         [old] = stack.pids("ingress-0")
         _kill(old)
         await load.answers(100)
-        await eventually(lambda: _is_ready(stack, "ingress-0"))
+        await eventually(partial(_is_replaced, stack, "ingress-0", old))
     verdict = await judge(load.ledger, endpoint.table, double, may_break=True)
     say(capsys, f"{verdict}; broken connections {len(load.ledger.broken())}")
     assert verdict.clean
@@ -196,11 +198,11 @@ def _kill(pid: int) -> None:
         return
 
 
-def _is_ready(stack: Stack, name: str) -> bool:
-    return any(p["name"] == name and p["state"] == "ready" for p in stack.status()["processes"])
+def _is_replaced(stack: Stack, name: str, old: int) -> bool:
+    return any(p["name"] == name and p["state"] == "ready" and p["pid"] != old for p in stack.status()["processes"])
 
 
-def _update(stack: Stack, endpoint: Deployed, models: Models, version: str) -> dict[str, object]:
+def _update(stack: Stack, endpoint: Deployed, models: Models, version: str) -> dict[str, Any]:
     with stack.client() as client:
         body = {"served_entities": [endpoint.entity(models, version)]}
         sent = client.put(f"/api/2.0/serving-endpoints/{endpoint.name}/config", json=body)
