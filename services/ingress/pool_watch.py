@@ -48,8 +48,8 @@ class PoolWatch:
         while True:
             try:
                 await self._exchange()
-            except (RedisError, OSError):
-                log.warning("reports cannot be exchanged", exc_info=True)
+            except (RedisError, OSError) as error:
+                log.warning("reports cannot be exchanged", extra={"error": repr(error)})
             await asyncio.sleep(REPORT_EVERY_S)
 
     async def run_nudges(self) -> None:

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 class ReplyReader:
     """One blocking reader for the whole process (R8).
 
-    The stream is made here and never by a scorer. When it is gone, because Redis was restarted or emptied, it is made again
-    and `on_lost` is awaited, which produces again whatever waits.
+    The stream is made here and never by a scorer. When it is gone, or Redis is another process than before and may have
+    lost replies it had taken, the stream is made again if need be and `on_lost` is awaited, which produces again whatever waits.
     """
 
     def __init__(self, blocking: Redis, redis: Redis, ingress_id: str, replies: Replies, on_lost: Callable[[], Awaitable[None]]) -> None:
@@ -40,9 +40,12 @@ class ReplyReader:
         self._on_lost = on_lost
         self._last_id = b"0-0"
         self._checked_at = float("-inf")
+        self._run_id = ""
+        self._connected = True
 
     async def open(self) -> None:
         """Make the stream. Raises RedisError."""
+        self._run_id = await self._read_run_id()
         self._last_id = cast(bytes, await self._redis.xadd(self._stream, {b"opened": b"1"}))
         await self._redis.expire(self._stream, STREAM_TTL_S)
 
@@ -52,9 +55,10 @@ class ReplyReader:
             try:
                 await self._check()
                 await self._read()
-            except (RedisError, OSError):
-                log.warning("replies cannot be read, trying again", exc_info=True)
+            except (RedisError, OSError) as error:
+                log.warning("replies cannot be read, trying again", extra={"error": repr(error)})
                 self._checked_at = float("-inf")
+                self._connected = False
                 await asyncio.sleep(0.2)
 
     async def close(self) -> None:
@@ -68,11 +72,16 @@ class ReplyReader:
             pipeline.expire(self._stream, STREAM_TTL_S)
             pipeline.xtrim(self._stream, minid=self._last_id, approximate=False)
             alive, _ = await pipeline.execute()
-        if not alive:
-            log.warning("reply stream is gone, making it again", extra={"stream": self._stream})
+        restarted = not self._connected and self._run_id != await self._read_run_id()
+        self._connected = True
+        if restarted or not alive:
+            log.warning("replies may have been lost, what waits is produced again", extra={"stream": self._stream})
             await self.open()
             await self._on_lost()
         self._checked_at = time.monotonic()
+
+    async def _read_run_id(self) -> str:
+        return str((await self._redis.info("server"))["run_id"])
 
     async def _read(self) -> None:
         found = await self._blocking.xread({self._stream: self._last_id}, count=ENTRIES_PER_READ, block=BLOCK_MS)
