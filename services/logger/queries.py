@@ -1,0 +1,126 @@
+"""SQL over the inference tables: SELECT only, tables by their three-level names, any running stack or none."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import sqlglot
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError
+from sqlglot import exp, tokens
+from sqlglot.errors import SqlglotError
+
+LISTED_TABLES = 10
+
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of statements it cannot look into; those are refused here anyway
+
+
+class QueryRefused(Exception):
+    """The query cannot be run as it is; `str()` is one line for the person who wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableUse:
+    """A table's name in the query's text, where it stands (`end` is exclusive), and what to write there."""
+
+    name: str
+    start: int
+    end: int
+    replacement: str
+
+
+class DataFusion(sqlglot.Dialect):
+    """Standard SQL; names may be quoted as in the standard or, as Databricks' users do, with backticks."""
+
+    class Tokenizer(tokens.Tokenizer):
+        IDENTIFIERS = ['"', "`"]  # noqa: RUF012 (sqlglot's own way to say it)
+
+
+def run_query(tables: Path, sql: str) -> pa.Table:
+    """Run one SELECT, or list the tables for SHOW TABLES.
+
+    Functions are DataFusion's. Raises QueryRefused: anything but one SELECT, a table that is not there, or what DataFusion
+    says of the query.
+    """
+    if sql.strip().rstrip(";").strip().upper() == "SHOW TABLES":
+        return pa.table({"table": pa.array(list_tables(tables), pa.string())})
+    uses = find_tables(sql)
+    known = list_tables(tables)
+    query = QueryBuilder()
+    for name in sorted({use.name for use in uses}):
+        if name not in known:
+            raise QueryRefused(f"There is no table {name}. {_listed(known)}")
+        query = query.register(_alias(name), DeltaTable(tables.joinpath(*name.split("."))))
+    try:
+        return pa.table(query.execute(with_replacements(sql, uses)))
+    except (DeltaError, ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        for use in uses:
+            text = text.replace(_alias(use.name), use.name)
+        raise QueryRefused(text) from error
+
+
+def list_tables(tables: Path) -> list[str]:
+    """Three-level names of the tables there are."""
+    found = (log.parent.relative_to(tables).parts for log in tables.glob("*/*/*/_delta_log"))
+    return sorted(".".join(parts) for parts in found)
+
+
+def find_tables(sql: str) -> list[TableUse]:
+    """Every place where the query names a table. Raises QueryRefused for anything but one SELECT."""
+    try:
+        statements = [statement for statement in sqlglot.parse(sql, dialect=DataFusion) if statement is not None]
+    except SqlglotError as error:
+        raise QueryRefused(f"The query cannot be parsed: {' '.join(_plain(str(error)).split())}") from error
+    if len(statements) != 1:
+        raise QueryRefused(f"One statement at a time: this is {len(statements)}.")
+    query = statements[0]
+    if not isinstance(query, exp.Query) or query.find(exp.Into, exp.DML, exp.DDL, exp.Command):
+        raise QueryRefused("Only SELECT is allowed here.")
+    defined = {cte.alias for cte in query.find_all(exp.CTE)}
+    tables = [table for table in query.find_all(exp.Table) if not isinstance(table.this, exp.Func)]
+    return [
+        *(_table_use(table) for table in tables if not (len(table.parts) == 1 and table.name in defined)),
+        *(_qualifier(column) for column in query.find_all(exp.Column) if column.catalog),
+    ]
+
+
+def with_replacements(sql: str, uses: Sequence[TableUse]) -> str:
+    """The query with each table name replaced in place: everything else reaches DataFusion as it was written."""
+    for use in sorted(uses, key=lambda use: use.start, reverse=True):
+        sql = sql[: use.start] + use.replacement + sql[use.end :]
+    return sql.strip().rstrip(";")
+
+
+def _table_use(table: exp.Table) -> TableUse:
+    parts = [part.name for part in table.parts]
+    name = ".".join(parts)
+    if len(parts) != 3 or not isinstance(table.this, exp.Identifier):
+        raise QueryRefused(f"Tables have three-level names (catalog.schema.table); {table.sql(dialect=DataFusion)} has not.")
+    # Without an alias of the user's, its columns may be qualified with its last name.
+    replacement = _alias(name) if table.alias else f'{_alias(name)} AS "{parts[-1]}"'
+    return TableUse(name, table.parts[0].meta["start"], table.parts[-1].meta["end"] + 1, replacement)
+
+
+def _qualifier(column: exp.Column) -> TableUse:
+    """`catalog.schema.table` before `.column`."""
+    parts = column.parts[:3]
+    return TableUse(".".join(part.name for part in parts), parts[0].meta["start"], parts[2].meta["end"] + 1, f'"{parts[2].name}"')
+
+
+def _alias(name: str) -> str:
+    return "penstock_" + name.encode().hex()
+
+
+def _listed(known: Sequence[str]) -> str:
+    if not known:
+        return "There are no inference tables yet."
+    more = f" and {len(known) - LISTED_TABLES} more" if len(known) > LISTED_TABLES else ""
+    return f"There are: {', '.join(known[:LISTED_TABLES])}{more}."
+
+
+def _plain(text: str) -> str:
+    """sqlglot underlines the fault with terminal codes."""
+    return text.replace("\x1b[4m", "").replace("\x1b[0m", "")

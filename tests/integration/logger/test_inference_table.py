@@ -1,0 +1,194 @@
+"""The table writer on real Delta tables: exactly once, whoever else writes and whatever is done to the table."""
+
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from services.logger.queries import QueryRefused, run_query
+from services.logger.rows import COLUMNS, ID
+from services.logger.settings import LoggerSettings
+from services.logger.table import Delivery, InferenceTable, TableBroken
+from services.shared.envelope import new_request_id
+from tests.unit.logger.outcomes import TYPICAL, outcome
+
+SETTINGS = LoggerSettings(compact_commits=1_000)
+OLD = TYPICAL.request_id  # made long before any window
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "main" / "churn" / "scores_payload"
+
+
+def deliveries(first_offset: int, *ids: str, partition: int = 0) -> list[Delivery]:
+    return [Delivery(partition, first_offset + number, outcome(request_id)) for number, request_id in enumerate(ids)]
+
+
+def ids(count: int) -> list[str]:
+    return [new_request_id() for _ in range(count)]
+
+
+def rows(path: Path) -> Counter[str]:
+    return Counter(DeltaTable(path).to_pyarrow_table(columns=[ID])[ID].to_pylist())
+
+
+def test_a_new_table_has_the_columns_the_properties_and_its_days_apart(path: Path) -> None:
+    InferenceTable(path, SETTINGS)
+    made = DeltaTable(path)
+    assert pa.schema(made.schema().to_arrow()) == COLUMNS
+    assert made.metadata().configuration == {"delta.appendOnly": "true", "delta.enableChangeDataFeed": "true"}
+    assert made.metadata().partition_columns == ["request_date"]
+
+
+def test_records_read_again_after_a_restart_add_nothing(path: Path) -> None:
+    sent = ids(3)
+    assert InferenceTable(path, SETTINGS).append(deliveries(10, *sent)).rows == 3
+    again = InferenceTable(path, SETTINGS).append(deliveries(10, *sent))
+    assert (again.rows, again.repeats) == (0, 3)
+    assert rows(path) == Counter(sent)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(SETTINGS, id="the id is in the window"),
+        pytest.param(LoggerSettings(dedupe_window_s=1e-6), id="the id is older than the window"),
+    ],
+)
+@pytest.mark.parametrize("reopened", [False, True], ids=["by the same writer", "by a new writer"])
+def test_an_id_logged_twice_in_two_records_is_one_row(path: Path, settings: LoggerSettings, reopened: bool) -> None:
+    request_id, other = ids(2)
+    table = InferenceTable(path, settings)
+    table.append(deliveries(1, request_id))
+    table = InferenceTable(path, settings) if reopened else table
+    appended = table.append(deliveries(2, request_id, other, other))
+    assert (appended.rows, appended.repeats) == (1, 2)
+    assert rows(path) == Counter([request_id, other])
+
+
+def test_an_id_without_time_is_looked_up_in_the_table(path: Path) -> None:
+    table = InferenceTable(path, SETTINGS)
+    table.append(deliveries(1, OLD, "batch-7/12"))
+    assert table.append(deliveries(3, "batch-7/12", OLD)).rows == 0
+
+
+def test_a_writer_whose_partition_was_taken_over_is_fenced(path: Path) -> None:
+    sent = ids(6)
+    zombie = InferenceTable(path, SETTINGS)
+    zombie.append(deliveries(0, *sent[:2]))
+    InferenceTable(path, SETTINGS).append(deliveries(2, *sent[2:5]))
+    zombie.append(deliveries(2, *sent[2:6]))
+    assert rows(path) == Counter(sent)
+
+
+def test_a_writer_sees_what_another_wrote_for_a_partition_that_comes_back(path: Path) -> None:
+    """The race: its own commit for another partition freshens the handle, but not the ids it remembers."""
+    first, second = ids(2)
+    mine, other = InferenceTable(path, SETTINGS), InferenceTable(path, SETTINGS)
+    mine.append(deliveries(0, *ids(1), partition=1))
+    other.append(deliveries(0, first, partition=0))
+    mine.append(deliveries(1, second, partition=1))
+    assert mine.append(deliveries(1, first, partition=0)).rows == 0
+    assert rows(path)[first] == 1
+
+
+def test_two_writers_of_different_partitions_do_not_disturb_one_another(path: Path) -> None:
+    writers = [InferenceTable(path, replace_settings(compact_commits=3)) for _ in range(2)]
+    sent = ids(40)
+    for number, request_id in enumerate(sent):
+        writers[number % 2].append(deliveries(number, request_id, partition=number % 2))
+    assert rows(path) == Counter(sent)
+
+
+def test_compaction_keeps_rows_progress_and_later_appends(path: Path) -> None:
+    table, sent = InferenceTable(path, replace_settings(compact_commits=5)), ids(12)
+    for offset, request_id in enumerate(sent):
+        table.append(deliveries(offset, request_id))
+    assert rows(path) == Counter(sent)
+    assert len(DeltaTable(path).file_uris()) < 5
+    assert DeltaTable(path).transaction_version("outcomes-0") == 11
+    assert InferenceTable(path, SETTINGS).append(deliveries(0, *sent)).rows == 0
+
+
+def replace_settings(**changed: int) -> LoggerSettings:
+    return SETTINGS.model_copy(update=changed)
+
+
+def test_altered_columns_break_the_table_while_it_is_open_and_when_it_is_opened(path: Path) -> None:
+    table = InferenceTable(path, SETTINGS)
+    table.append(deliveries(0, *ids(1)))
+    write_deltalake(path, pa.table({"extra": [1]}), mode="append", schema_mode="merge")
+    with pytest.raises(TableBroken, match="altered"):
+        table.append(deliveries(1, *ids(1)))
+    with pytest.raises(TableBroken, match="altered"):
+        InferenceTable(path, SETTINGS)
+
+
+def test_a_table_that_was_dropped_breaks_the_open_writer_and_is_made_anew(path: Path) -> None:
+    table, sent = InferenceTable(path, SETTINGS), ids(1)
+    os.rename(path, path.with_name("elsewhere"))
+    with pytest.raises(TableBroken):
+        table.append(deliveries(0, *sent))
+    InferenceTable(path, SETTINGS).append(deliveries(0, *sent))
+    assert rows(path) == Counter(sent)
+
+
+def test_a_folder_of_something_else_is_left_alone(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "notes.txt").touch()
+    with pytest.raises(TableBroken, match="no Delta table"):
+        InferenceTable(path, SETTINGS)
+    assert [entry.name for entry in path.iterdir()] == ["notes.txt"]
+
+
+def test_a_path_that_cannot_be_made_is_a_broken_table(path: Path) -> None:
+    path.parent.parent.mkdir(parents=True)
+    path.parent.touch()
+    with pytest.raises(TableBroken):
+        InferenceTable(path, SETTINGS)
+
+
+def test_a_full_disk_waits_and_what_landed_in_spite_of_an_error_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traps C7: at ENOSPC the failing call had landed."""
+    table, sent = InferenceTable(path, SETTINGS), ids(2)
+
+    def lands_and_fails(*arguments: object, **options: object) -> None:
+        write_deltalake(*arguments, **options)  # type: ignore[call-overload]
+        raise OSError("Generic LocalFileSystem error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("services.logger.table.write_deltalake", lands_and_fails)
+    assert table.append(deliveries(0, *sent)).rows == 2
+    monkeypatch.undo()
+    assert table.append(deliveries(0, *sent)).rows == 0
+    assert rows(path) == Counter(sent)
+
+
+def test_queries_read_tables_by_their_three_level_names(path: Path, tmp_path: Path) -> None:
+    table = InferenceTable(path, SETTINGS)
+    table.append(
+        [Delivery(0, offset, replace(TYPICAL, request_id=request_id, status=200 + offset)) for offset, request_id in enumerate(ids(3))]
+    )
+    found = run_query(tmp_path, "select count(*) as n, max(main.churn.scores_payload.status_code) as s from `main`.churn.scores_payload")
+    assert found.to_pylist() == [{"n": 3, "s": 202}]
+    assert run_query(tmp_path, "select * from main.churn.scores_payload").column_names == COLUMNS.names
+    assert run_query(tmp_path, "show tables;").to_pylist() == [{"table": "main.churn.scores_payload"}]
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        pytest.param("select * from main.churn.other", "There are: main.churn.scores_payload", id="an unknown table lists those there are"),
+        pytest.param("select nope from main.churn.scores_payload", "No field named nope", id="an unknown column"),
+        pytest.param("select 1 / 0", "[Dd]ivide by zero", id="an error while it runs"),
+    ],
+)
+def test_what_goes_wrong_in_a_query_is_one_line(path: Path, tmp_path: Path, query: str, reason: str) -> None:
+    InferenceTable(path, SETTINGS)
+    with pytest.raises(QueryRefused, match=reason) as refused:
+        run_query(tmp_path, query)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,213 @@
+"""The logger as a process on a real broker: whatever dies, each request is one row."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+from zlib import crc32
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from deltalake import DeltaTable
+
+from services.logger.rows import ID
+from services.shared.envelope import Outcome, new_request_id, pack_outcomes
+from services.shared.kafka_clients import new_consumer, new_producer
+from services.shared.readiness import READY_VARIABLE
+from services.shared.settings import KafkaSettings
+from services.shared.topics import DEAD_LETTERS, OUTCOMES
+from tests.unit.logger.outcomes import outcome
+
+READY_S = 30.0
+LOGGED_S = 45.0
+
+
+@dataclass
+class Stack:
+    """Loggers on one tables folder, and what was sent to them."""
+
+    kafka: KafkaSettings
+    state: Path
+    table: str = field(default_factory=lambda: f"main.churn.t{uuid.uuid4().hex}_payload")
+    sent: list[str] = field(default_factory=list)
+    processes: list[Popen[bytes]] = field(default_factory=list)
+
+    def start_logger(self, instance: str = "logger-0") -> tuple[Popen[bytes], int]:
+        """The process and the descriptor on which it says that it is ready."""
+        reading, writing = os.pipe()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+        environment |= {
+            "PENSTOCK_STATE": str(self.state),
+            "PENSTOCK_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+            "PENSTOCK_LOGGER_INSTANCE": instance,
+            "PENSTOCK_LOGGER_FLUSH_S": "0.2",
+            "PENSTOCK_LOGGER_COMPACT_COMMITS": "10",
+            READY_VARIABLE: str(writing),
+        }
+        with (self.state / f"{instance}.log").open("ab") as log:
+            process = Popen([sys.executable, "-m", "services.logger"], env=environment, stdout=log, stderr=log, pass_fds=[writing])
+        os.close(writing)
+        self.processes.append(process)
+        return process, reading
+
+    async def ready_logger(self, instance: str = "logger-0") -> Popen[bytes]:
+        process, descriptor = self.start_logger(instance)
+        with os.fdopen(descriptor, "rb") as pipe:
+            async with asyncio.timeout(READY_S):
+                assert await asyncio.to_thread(pipe.readline) == b"READY=1\n"
+        return process
+
+    def rows(self) -> Counter[str]:
+        """How many rows each of this test's requests has."""
+        path = self.state.joinpath("tables", *self.table.split("."))
+        if not DeltaTable.is_deltatable(str(path)):
+            return Counter()
+        return Counter(DeltaTable(path).to_pyarrow_table(columns=[ID])[ID].to_pylist())
+
+    async def all_logged(self) -> None:
+        """Wait until every request has a row, then check that none has two and that none is there that was never sent."""
+        await until(lambda: not set(self.sent) - self.rows().keys(), LOGGED_S)
+        assert self.rows() == Counter(set(self.sent))
+
+
+@pytest.fixture
+def stack(kafka: KafkaSettings, tmp_path: Path) -> Iterator[Stack]:
+    running = Stack(kafka, tmp_path)
+    yield running
+    for process in running.processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            process.wait(30)
+
+
+async def until(true: Callable[[], bool], timeout_s: float) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await asyncio.to_thread(true):
+            await asyncio.sleep(0.1)
+
+
+async def send(producer: AIOKafkaProducer, stack: Stack, ids: list[str]) -> None:
+    """Pack the ids into one record per partition; an id always goes to the same partition (R4)."""
+    by_partition: dict[int, list[Outcome]] = {}
+    for request_id in ids:
+        by_partition.setdefault(crc32(request_id.encode()) % 4, []).append(outcome(request_id, stack.table))
+    for partition, outcomes in by_partition.items():
+        for pack in pack_outcomes(outcomes):
+            await producer.send_and_wait(OUTCOMES, pack, partition=partition)
+    stack.sent += ids
+
+
+@asynccontextmanager
+async def load(stack: Stack, producer: AIOKafkaProducer, every_s: float = 0.02) -> AsyncIterator[None]:
+    """Produce in the background: small packs, and every second time two earlier ids delivered again."""
+    stop, draw = asyncio.Event(), random.Random(1)
+
+    async def produce() -> None:
+        while not stop.is_set():
+            again = [draw.choice(stack.sent) for _ in range(2)] if stack.sent and draw.random() < 0.5 else []
+            await send(producer, stack, [new_request_id() for _ in range(10)] + again)
+            await asyncio.sleep(every_s)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(produce(), name="load")
+        yield
+        stop.set()
+
+
+@pytest.fixture
+async def producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    made = new_producer(kafka)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_a_stopped_logger_logs_what_was_produced_before_the_stop_and_exits_0(stack: Stack, producer: AIOKafkaProducer) -> None:
+    process = await stack.ready_logger()
+    for _ in range(20):
+        await send(producer, stack, [new_request_id() for _ in range(10)])
+    process.terminate()
+    assert await asyncio.to_thread(process.wait, 30) == 0
+    assert stack.rows() == Counter(stack.sent)
+
+
+async def test_kill_9_every_few_seconds_loses_and_doubles_nothing(stack: Stack, producer: AIOKafkaProducer) -> None:
+    draw = random.Random(2)
+    async with load(stack, producer):
+        for _ in range(6):
+            process, descriptor = stack.start_logger()
+            await asyncio.sleep(draw.uniform(1.5, 4))  # the fault's own rhythm: some die at their start, some in a commit
+            process.kill()
+            process.wait()
+            os.close(descriptor)
+        assert stack.rows(), "no logger lived long enough to log"
+    await stack.ready_logger()
+    await stack.all_logged()
+
+
+async def test_two_loggers_share_the_partitions_while_one_is_killed_and_comes_back(stack: Stack, producer: AIOKafkaProducer) -> None:
+    async with load(stack, producer):
+        await stack.ready_logger("logger-a")
+        second = await stack.ready_logger("logger-b")
+        logged = len(stack.rows())
+        await until(lambda: len(stack.rows()) > logged + 200, LOGGED_S)
+        second.kill()
+        second.wait()
+        await stack.ready_logger("logger-b")
+    await stack.all_logged()
+
+
+async def test_a_zombie_that_wakes_up_after_its_partitions_moved_on_doubles_nothing(stack: Stack, producer: AIOKafkaProducer) -> None:
+    zombie = await stack.ready_logger("logger-a")
+    async with load(stack, producer):
+        await until(lambda: len(stack.rows()) > 200, LOGGED_S)
+        zombie.send_signal(signal.SIGSTOP)
+        await stack.ready_logger("logger-b")
+        logged = len(stack.rows())
+        await until(lambda: len(stack.rows()) > logged + 200, LOGGED_S)
+        zombie.send_signal(signal.SIGCONT)
+        logged = len(stack.rows())
+        await until(lambda: len(stack.rows()) > logged + 200, LOGGED_S)
+    await stack.all_logged()
+
+
+async def test_garbage_and_the_rows_of_a_broken_table_go_to_the_dead_letters_and_others_are_logged(
+    stack: Stack, producer: AIOKafkaProducer, kafka: KafkaSettings
+) -> None:
+    broken = f"main.broken.t{uuid.uuid4().hex}_payload"
+    path = stack.state.joinpath("tables", *broken.split("."))
+    path.mkdir(parents=True)
+    (path / "somebody's file").touch()
+    lost, garbage = new_request_id(), uuid.uuid4().bytes
+    await stack.ready_logger()
+    await producer.send_and_wait(OUTCOMES, garbage, partition=1)
+    await producer.send_and_wait(OUTCOMES, next(pack_outcomes([outcome(lost, broken), outcome(new_request_id(), "")])), partition=1)
+    await send(producer, stack, [new_request_id() for _ in range(20)])
+    await stack.all_logged()
+    letters = await dead_letters(kafka, [garbage, lost.encode()])
+    assert letters[0] == garbage
+    assert lost.encode() in letters[1]
+
+
+async def dead_letters(kafka: KafkaSettings, holding: list[bytes]) -> list[bytes]:
+    """The first dead letter that holds each of these."""
+    consumer: AIOKafkaConsumer = new_consumer(kafka, DEAD_LETTERS)
+    await consumer.start()
+    found: dict[bytes, bytes] = {}
+    try:
+        async with asyncio.timeout(LOGGED_S):
+            while len(found) < len(holding):
+                letter = (await consumer.getone()).value or b""
+                found |= {wanted: letter for wanted in holding if wanted in letter and wanted not in found}
+    finally:
+        await consumer.stop()
+    return [found[wanted] for wanted in holding]

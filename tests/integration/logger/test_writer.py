@@ -1,0 +1,89 @@
+"""The writer on real Delta tables: one broken table stops no other."""
+
+import os
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from services.logger.dead_letters import DeadLetters
+from services.logger.settings import LoggerSettings
+from services.logger.writer import Record, Writer
+from services.shared.envelope import Headers, new_request_id, pack_outcomes, unpack_outcomes
+from services.shared.settings import KafkaSettings
+from tests.unit.logger.outcomes import outcome
+
+GOOD, BROKEN = "main.churn.good_payload", "main.churn.broken_payload"
+HASTY = LoggerSettings(table_attempts=2, table_retry_s=1e-9)
+
+
+class KeptLetters(DeadLetters):
+    """Keeps in memory what would go to Kafka."""
+
+    def __init__(self) -> None:
+        super().__init__(KafkaSettings())
+        self.letters: list[tuple[bytes, str]] = []
+
+    async def put(self, value: bytes, headers: Headers, source: tuple[int, int], error: str) -> None:
+        self.letters.append((value, error))
+
+
+def record(offset: int, *tables: str) -> Record:
+    return Record(0, offset, next(pack_outcomes([outcome(new_request_id(), table) for table in tables])), [])
+
+
+def count(tables: Path, name: str) -> int:
+    return len(DeltaTable(tables.joinpath(*name.split("."))).to_pyarrow_table(columns=["requester"]))
+
+
+async def test_the_rows_of_a_broken_table_are_quarantined_and_the_others_logged(tmp_path: Path) -> None:
+    letters = KeptLetters()
+    (tmp_path / "main" / "churn").mkdir(parents=True)
+    (tmp_path / "main" / "churn" / "broken_payload").touch()
+    await Writer(tmp_path, HASTY, letters).write([record(0, GOOD, BROKEN, GOOD), record(1, BROKEN), record(2, "")])
+    assert count(tmp_path, GOOD) == 2
+    assert [[o.table for o in unpack_outcomes(value)] for value, _ in letters.letters] == [[BROKEN], [BROKEN]]
+
+
+async def test_a_failed_table_that_was_mended_is_used_again(tmp_path: Path) -> None:
+    letters = KeptLetters()
+    writer = Writer(tmp_path, HASTY, letters)
+    fault = tmp_path / "main" / "churn" / "good_payload"
+    fault.parent.mkdir(parents=True)
+    fault.touch()
+    await writer.write([record(0, GOOD)])
+    fault.unlink()
+    await writer.write([record(1, GOOD)])
+    assert len(letters.letters) == 1
+    assert count(tmp_path, GOOD) == 1
+
+
+async def test_a_full_disk_is_waited_for_and_costs_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters, full = KeptLetters(), iter([True, True, True, False])
+
+    def fails_while_full(*arguments: object, **options: object) -> None:
+        if next(full):
+            raise OSError("Generic LocalFileSystem error: No space left on device (os error 28)")
+        write_deltalake(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("services.logger.table.write_deltalake", fails_while_full)
+    await Writer(tmp_path, HASTY, letters).write([record(0, GOOD)])
+    assert letters.letters == []
+    assert count(tmp_path, GOOD) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"\x00garbage", id="bytes nobody packed"),
+        pytest.param(
+            next(pack_outcomes([outcome(new_request_id(), "main.churn/../../etc.x_payload")])), id="a name that leaves the folder"
+        ),
+        pytest.param(next(pack_outcomes([outcome("", GOOD)])), id="an outcome without id"),
+    ],
+)
+async def test_what_is_no_outcome_goes_to_the_dead_letters_as_it_came(tmp_path: Path, value: bytes) -> None:
+    letters = KeptLetters()
+    await Writer(tmp_path, HASTY, letters).write([Record(0, 0, value, [])])
+    assert [kept for kept, _ in letters.letters] == [value]
+    assert os.listdir(tmp_path) == []

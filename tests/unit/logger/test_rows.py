@@ -1,0 +1,76 @@
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from services.logger.rows import COLUMNS, to_rows
+from tests.unit.logger.outcomes import NOON_MS, TYPICAL
+
+ONE_MS_BEFORE_MIDNIGHT = NOON_MS + 12 * 3_600_000 - 1
+
+
+def test_an_outcome_becomes_the_twelve_columns_of_databricks_table() -> None:
+    rows = to_rows([TYPICAL])
+    assert [(field.name, str(field.type)) for field in rows.schema] == [
+        ("databricks_request_id", "string"),
+        ("request_date", "date32[day]"),
+        ("client_request_id", "string"),
+        ("request_time", "timestamp[us, tz=UTC]"),
+        ("status_code", "int32"),
+        ("sampling_fraction", "double"),
+        ("execution_duration_ms", "int64"),
+        ("request", "string"),
+        ("response", "string"),
+        ("logging_error_codes", "list<item: string>"),
+        ("served_entity_id", "string"),
+        ("requester", "string"),
+    ]
+    assert rows.to_pylist() == [
+        {
+            "databricks_request_id": TYPICAL.request_id,
+            "request_date": date(2026, 2, 10),
+            "client_request_id": "order-7",
+            "request_time": datetime(2026, 2, 10, 12, tzinfo=UTC),
+            "status_code": 200,
+            "sampling_fraction": 1.0,
+            "execution_duration_ms": 12,
+            "request": TYPICAL.request,
+            "response": TYPICAL.response,
+            "logging_error_codes": [],
+            "served_entity_id": "0" * 32,
+            "requester": "ada",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "column", "expected"),
+    [
+        pytest.param({"accepted_at_ms": ONE_MS_BEFORE_MIDNIGHT}, "request_date", date(2026, 2, 10), id="the day is the UTC day of receipt"),
+        pytest.param({"accepted_at_ms": ONE_MS_BEFORE_MIDNIGHT + 1}, "request_date", date(2026, 2, 11), id="midnight is the next day"),
+        pytest.param({"client_request_id": None}, "client_request_id", None, id="no client id is null"),
+        pytest.param({"request": None}, "request", None, id="a payload that is too large is null"),
+        pytest.param({"logging_error_codes": ("A", "B")}, "logging_error_codes", ["A", "B"], id="error codes are listed"),
+        pytest.param({"status": 504}, "status_code", 504, id="a late answer is a row as well"),
+    ],
+)
+def test_each_field_has_its_column(changed: dict[str, Any], column: str, expected: object) -> None:
+    assert to_rows([replace(TYPICAL, **changed)])[column].to_pylist() == [expected]
+
+
+def test_no_outcomes_are_no_rows_of_the_same_columns() -> None:
+    assert to_rows([]).schema == COLUMNS
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"status": "200"}, id="a status that is a text"),
+        pytest.param({"duration_ms": 2**70}, id="a duration beyond 64 bits"),
+        pytest.param({"accepted_at_ms": 10**20}, id="a time no calendar has"),
+    ],
+)
+def test_what_does_not_fit_its_column_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        to_rows([replace(TYPICAL, **changed)])
