@@ -10,6 +10,7 @@ from services.cli.places import KAFKA_JARS, LOCAL
 from services.cli.ports import LOOPBACK
 from services.shared.topics import MAX_RECORD_BYTES
 
+CONFIG_NAME = "server.properties"
 FORMAT_TIMEOUT_S = 60
 # C1 only and the serial collector: the broker starts in half the time, and a local node is not short of peak throughput.
 _JVM = ("-Xms96m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:+ExitOnOutOfMemoryError")
@@ -42,7 +43,7 @@ def server_properties(port: int, controller_port: int, data: Path) -> str:
 
 def prepare_storage(java: str, folder: Path, port: int, controller_port: int) -> Path:
     """Write the configuration and, the first time, format the storage. Returns the configuration file."""
-    data, config = folder / "data", folder / "server.properties"
+    data, config = folder / "data", folder / CONFIG_NAME
     data.mkdir(parents=True, exist_ok=True)
     config.write_text(server_properties(port, controller_port, data))
     if not (data / "meta.properties").exists():
@@ -55,12 +56,20 @@ def broker_command(java: str, config: Path) -> list[str]:
 
 
 def _format(java: str, config: Path) -> None:
-    cluster_id = base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+    cluster_id = _new_cluster_id()
     command = [*_java(java), "kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
         raise StackFailure(f"Kafka's storage could not be formatted: {said[-1]}")
+
+
+def _new_cluster_id() -> str:
+    """A random Kafka Uuid; like Kafka's own, none that starts with a dash, which its tools take for an option."""
+    while True:
+        cluster_id = base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):
+            return cluster_id
 
 
 def _java(java: str) -> list[str]:

@@ -5,8 +5,10 @@ The supervisor serves it; the scaler starts and stops replicas through it, the c
 
 import asyncio
 import json
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -64,3 +66,46 @@ class Node:
         if not reply.get("ok"):
             raise DependencyLost(f"The node supervisor refused: {reply.get('error', 'no reason given')}")
         return reply
+
+
+class NodeServer:
+    """Serves `operations`, by name, at the socket of a state folder while it is entered. Only the folder's owner can connect.
+
+    An operation gets the request and returns the reply's fields; an exception of it is the reply's `error`.
+    """
+
+    def __init__(self, state: Path, operations: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
+        self._path = state.absolute() / SOCKET_NAME
+        self._operations = operations
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._path.unlink(missing_ok=True)  # left by a supervisor that was killed; whoever enters holds the folder's lock
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._answer, self._path)
+        finally:
+            os.umask(before)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None, "entered first"
+        self._server.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(self._reply(line)).encode() + b"\n")
+                await writer.drain()
+        except (OSError, ValueError):
+            return  # the client is gone, or speaks another language: nobody is left to tell
+        finally:
+            writer.close()
+
+    def _reply(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            return {"ok": True, **self._operations[request["op"]](request)}
+        except Exception as error:  # noqa: BLE001  the edge of a request: the client gets the reason
+            return {"ok": False, "error": f"{type(error).__name__}: {error}"}

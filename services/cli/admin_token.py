@@ -1,0 +1,57 @@
+"""The admin token: made once per stack, kept in a Databricks profile only its owner can read; the log holds its hash."""
+
+import configparser
+import hashlib
+import io
+import os
+import secrets
+import time
+from pathlib import Path
+from uuid import uuid4
+
+from services.shared.control_events import TokenCreated
+from services.shared.event_log import EventLog
+from services.shared.settings import KafkaSettings
+
+ADMIN = "admin"
+
+
+async def ensure_admin(kafka: KafkaSettings, config_file: Path, host: str) -> None:
+    """Write the profile. The token in it is kept while the control log knows it, else a new one is made and announced."""
+    events = EventLog(kafka)
+    await events.start()
+    try:
+        token = read_token(config_file)
+        if token is None or token_hash(token) not in events.snapshot().tokens:
+            token = f"dapi{secrets.token_hex(16)}"
+            # The file goes first: a token nobody was told is worse than one that is made again.
+            write_profile(config_file, host, token)
+            created = TokenCreated(at_ms=int(time.time() * 1000), token_id=uuid4().hex, sha256=token_hash(token), principal=ADMIN)
+            await events.publish(created)
+        else:
+            write_profile(config_file, host, token)
+    finally:
+        await events.stop()
+
+
+def token_hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def read_token(config_file: Path) -> str | None:
+    profiles = configparser.ConfigParser(interpolation=None)
+    profiles.read(config_file)
+    return profiles.defaults().get("token")
+
+
+def write_profile(config_file: Path, host: str, token: str) -> None:
+    """Replace the file in one step; at no moment can others read it."""
+    profiles = configparser.ConfigParser(interpolation=None)
+    profiles["DEFAULT"] = {"host": host, "token": token}
+    text = io.StringIO()
+    profiles.write(text)
+    partial = config_file.with_name(f"{config_file.name}.new")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text.getvalue())
+    partial.replace(config_file)

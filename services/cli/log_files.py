@@ -1,0 +1,36 @@
+"""The files the processes of the stack write to: rotation, the last lines, and what is too old to keep."""
+
+from pathlib import Path
+
+ROTATE_BYTES = 20 * 1024 * 1024
+REPLICA_LOGS_KEPT = 40  # every replica has its own, and replicas come and go
+
+
+def rotate(log_file: Path) -> None:
+    """Move a file that has grown large aside; one old file is kept."""
+    if log_file.exists() and log_file.stat().st_size > ROTATE_BYTES:
+        log_file.replace(log_file.with_name(f"{log_file.name}.old"))
+
+
+def prune_replica_logs(folder: Path) -> None:
+    newest_first = sorted(folder.glob("scorer-*.log*"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in newest_first[REPLICA_LOGS_KEPT:]:
+        file.unlink(missing_ok=True)
+
+
+def tail(log_file: Path, lines: int) -> list[str]:
+    """The last lines, of the last 256 KiB at most."""
+    try:
+        with log_file.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 256 * 1024))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-lines:]
+
+
+def last_lines(log_file: Path) -> str:
+    """The end of a log in one line, for the message of a failed start."""
+    said = " | ".join(line.strip() for line in tail(log_file, 3) if line.strip())
+    return f"its log {log_file} ends with: {said}" if said else f"it wrote nothing to {log_file}"

@@ -1,0 +1,97 @@
+"""The `penstock` command. A group of commands is a module of its own and is added at the end."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.cli import launch
+from services.cli.failures import StackFailure
+from services.cli.log_viewer import following_lines, matching_logs, recent_lines
+from services.cli.progress import Progress
+from services.cli.settings import load_stack_settings, setting_lines
+from services.cli.status import read_status, show_ready, show_status
+from services.shared.errors import ServingError, SettingsInvalid
+
+app = typer.Typer(
+    help="Model serving over a stream, on this machine.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+console = Console()
+
+
+def run() -> None:
+    """Entry of the console script: what goes wrong is one line on stderr and a non-zero exit."""
+    try:
+        app()
+    except (StackFailure, SettingsInvalid, ServingError, OSError) as error:
+        print(f"penstock: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def up(foreground: bool = typer.Option(False, "--foreground", help="Stay; Ctrl-C stops the stack.")) -> None:
+    """Start the stack; return when all is ready and leave it running."""
+    began_at = time.monotonic()
+    with Progress(console) as progress:
+        supervisor, status = launch.up(load_stack_settings(), progress, foreground=foreground)
+    show_ready(console, status, time.monotonic() - began_at)
+    if foreground:
+        sys.exit(launch.stay(supervisor))
+
+
+@app.command()
+def down() -> None:
+    """Stop the stack in drain order; return when nothing of it is left. Its data stays."""
+    with Progress(console) as progress:
+        launch.down(load_stack_settings(), progress)
+
+
+@app.command()
+def status(as_json: bool = typer.Option(False, "--json", help="For programs.")) -> None:
+    """Show addresses, folders and the state of each process."""
+    settings = load_stack_settings()
+    current = read_status(settings)
+    if current is None:
+        raise StackFailure(f"no stack is running in {settings.places.root}; `penstock up` starts one")
+    if as_json:
+        print(json.dumps(current, indent=2))
+    else:
+        show_status(console, current)
+
+
+@app.command()
+def logs(
+    service: str | None = typer.Argument(None, help="A process or a service: kafka, ingress, scorer, ..."),
+    follow: bool = typer.Option(False, "--follow", "-f", help="Go on with what is written from now on."),
+) -> None:
+    """Print the last lines of the logs, of one service or of all."""
+    folder = load_stack_settings().places.logs
+    for line in recent_lines(matching_logs(folder, service)):
+        print(line)
+    if follow:
+        for line in following_lines(folder, service):
+            print(line, flush=True)
+
+
+@app.command("settings")
+def show_settings(as_json: bool = typer.Option(False, "--json", help="For programs.")) -> None:
+    """List every setting: its variable, value now, default, meaning and unit."""
+    lines = list(setting_lines(load_stack_settings()))
+    if as_json:
+        print(json.dumps([asdict(line) for line in lines], indent=2))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("variable", no_wrap=True)
+    for title in ("value", "default", "meaning"):
+        table.add_column(title, overflow="fold")
+    for line in lines:
+        changed = line.value != line.default
+        table.add_row(line.variable, f"[bold]{line.value}[/]" if changed else line.value, line.default, line.meaning)
+    console.print(table)
+    console.print(
+        "\nIn the TOML file that PENSTOCK_CONFIG names, PENSTOCK_KAFKA_PORT is `port` in the table `[kafka]`; a variable goes first."
+    )

@@ -1,0 +1,172 @@
+"""What one stack consists of: its addresses, and how each of its processes is run."""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from services.cli.child import ChildSpec
+from services.cli.failures import StackFailure
+from services.cli.kafka_broker import CONFIG_NAME, broker_command, prepare_storage
+from services.cli.mlflow_server import mlflow_command
+from services.cli.ports import LOOPBACK, claim_port, free_port
+from services.cli.preflight import find_java, require_disk
+from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
+from services.cli.redis_server import find_redis, prepare_redis, redis_command
+from services.cli.settings import StackSettings
+from services.shared.readiness import LISTEN_VARIABLE
+from services.shared.settings import PREFIX
+
+EVALUATION_LIMIT_S = 120.0  # what a scorer may still be busy with when it is asked to leave (design §4)
+GRACE_S = 10.0  # on top of what a process may have to finish
+KAFKA_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the parts of this stack are reached, whether started here or external."""
+
+    host: str
+    kafka: str
+    redis: str
+    mlflow: str
+
+
+class Stack:
+    """Claims what the stack needs before anything starts: disk, ports, Java. Raises StackFailure for what is missing."""
+
+    def __init__(self, settings: StackSettings) -> None:
+        self.settings = settings
+        self.places = settings.places
+        require_disk(self.places.root)
+        kafka, redis, mlflow = settings.kafka, settings.redis, settings.mlflow
+        self._kafka_port = None if kafka.bootstrap else claim_port(kafka.port, "Kafka", f"{PREFIX}KAFKA_PORT")
+        self._redis_port = None if redis.url else claim_port(redis.port, "Redis", f"{PREFIX}REDIS_PORT")
+        self._mlflow_port = None if mlflow.tracking_uri else claim_port(mlflow.port, "MLflow", f"{PREFIX}MLFLOW_PORT")
+        self._java = "" if kafka.bootstrap else find_java()
+        self._redis_server = "" if redis.url else find_redis()
+        self.listening = bind_ingress(settings)
+        self.addresses = Addresses(
+            host=ingress_url(self.listening),
+            kafka=kafka.bootstrap or f"{LOOPBACK}:{self._kafka_port}",
+            redis=redis.url or f"redis://{LOOPBACK}:{self._redis_port}/0",
+            mlflow=mlflow.tracking_uri or f"http://{LOOPBACK}:{self._mlflow_port}",
+        )
+        self._environment = child_environment(os.environ, settings, self.addresses)
+
+    def server_specs(self) -> list[ChildSpec]:
+        """The servers that are started here; an external one has no process."""
+        return [spec for spec in (self._kafka(), self._redis(), self._mlflow()) if spec is not None]
+
+    def service_specs(self) -> list[ChildSpec]:
+        ingress = self.settings.ingress
+        answers_s = ingress.deadline_s + ingress.wake_allowance_s + GRACE_S
+        listening = self.listening.fileno()
+        return [
+            *(
+                self._service(f"ingress-{i}", "ingress", answers_s, (listening,), {LISTEN_VARIABLE: str(listening)})
+                for i in range(ingress.processes)
+            ),
+            self._service("scaler", "scaler", GRACE_S),
+            self._service("logger", "logger", self.settings.logger.drain_s + GRACE_S),
+        ]
+
+    def replica_spec(self, replica_id: str, pool_id: str, refusing: bool) -> ChildSpec:
+        variables = {
+            f"{PREFIX}SCORER_REPLICA_ID": replica_id,
+            f"{PREFIX}SCORER_POOL_ID": pool_id,
+            f"{PREFIX}SCORER_REFUSING": str(int(refusing)),
+        }
+        spec = self._service(f"scorer-{replica_id}", "scorer", EVALUATION_LIMIT_S + GRACE_S, (), variables)
+        return replace(spec, may_leave=True, must_start=False)
+
+    def _service(
+        self, name: str, module: str, grace_s: float, descriptors: tuple[int, ...] = (), variables: Mapping[str, str] = MappingProxyType({})
+    ) -> ChildSpec:
+        return ChildSpec(
+            name=name,
+            command=[sys.executable, "-m", f"services.{module}"],
+            environment={**self._environment, **variables},
+            log_file=self.places.log_of(name),
+            grace_s=grace_s,
+            descriptors=descriptors,
+        )
+
+    def _kafka(self) -> ChildSpec | None:
+        if self._kafka_port is None:
+            return None
+        folder, port, controller_port = self.places.kafka, self._kafka_port, free_port()
+        return ChildSpec(
+            name="kafka",
+            command=broker_command(self._java, folder / CONFIG_NAME),
+            environment=self._environment,
+            log_file=self.places.log_of("kafka"),
+            grace_s=KAFKA_GRACE_S,
+            prepare=lambda: prepare_storage(self._java, folder, port, controller_port),
+            probe=lambda: kafka_answers(self.addresses.kafka),
+        )
+
+    def _redis(self) -> ChildSpec | None:
+        if self._redis_port is None:
+            return None
+        folder, port = self.places.redis, self._redis_port
+        return ChildSpec(
+            name="redis",
+            command=redis_command(self._redis_server, folder / "redis.conf"),
+            environment=self._environment,
+            log_file=self.places.log_of("redis"),
+            grace_s=GRACE_S,
+            prepare=lambda: prepare_redis(folder, port),
+            probe=lambda: redis_answers(self.addresses.redis),
+        )
+
+    def _mlflow(self) -> ChildSpec | None:
+        if self._mlflow_port is None:
+            return None
+        return ChildSpec(
+            name="mlflow",
+            command=mlflow_command(self.places.mlflow, self._mlflow_port),
+            environment=self._environment,
+            log_file=self.places.log_of("mlflow"),
+            grace_s=GRACE_S,
+            probe=lambda: mlflow_answers(self.addresses.mlflow),
+        )
+
+
+def child_environment(environ: Mapping[str, str], settings: StackSettings, addresses: Addresses) -> dict[str, str]:
+    """What every process gets: the user's variables, with the addresses and folders of this stack made definite."""
+    kept = {key: value for key, value in environ.items() if key != "PYTHONDONTWRITEBYTECODE"}  # 8 s an import of MLflow (traps A1)
+    kept |= {
+        "PYTHONUNBUFFERED": "1",
+        f"{PREFIX}STATE": str(settings.places.root),
+        f"{PREFIX}KAFKA_BOOTSTRAP": addresses.kafka,
+        f"{PREFIX}REDIS_URL": addresses.redis,
+        f"{PREFIX}MLFLOW_TRACKING_URI": addresses.mlflow,
+    }
+    if settings.config:
+        kept[f"{PREFIX}CONFIG"] = str(settings.config.absolute())
+    return kept
+
+
+def bind_ingress(settings: StackSettings) -> socket.socket:
+    """The listening socket all ingress processes share; bound here, so that a restart of one refuses nobody."""
+    host, port = settings.ingress.host, settings.ingress.port
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StackFailure(
+                f"port {port} for the REST API is in use; set {PREFIX}INGRESS_PORT to another one (0: any free one)"
+            ) from error
+        raise StackFailure(f"the REST API cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def ingress_url(listening: socket.socket) -> str:
+    """What a client on this machine uses; a socket on all addresses is reached by loopback."""
+    host, port = listening.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = LOOPBACK
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
