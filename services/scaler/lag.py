@@ -1,5 +1,6 @@
 """Reads what Kafka knows of the pools: lag, arrivals, idleness."""
 
+import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from services.shared.topics import online_topic, pool_group
+
+PATIENCE_S = 5.0  # asking for a topic that is not there would take aiokafka 40 s, and every other pool with it
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +56,9 @@ class LagReader:
         """The pool's lag now; also takes a sample of its flow."""
         tps = [TopicPartition(online_topic(pool_id), p) for p in range(partitions)]
         try:
-            committed = await self._admin.list_consumer_group_offsets(pool_group(pool_id))
-            ends: dict[TopicPartition, int] = await self._consumer.end_offsets(tps)
+            async with asyncio.timeout(PATIENCE_S):
+                committed = await self._admin.list_consumer_group_offsets(pool_group(pool_id))
+                ends: dict[TopicPartition, int] = await self._consumer.end_offsets(tps)
         except (KafkaError, TimeoutError):
             log.warning("lag cannot be read", exc_info=True, extra={"pool": pool_id})
             return None

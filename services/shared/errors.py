@@ -10,6 +10,13 @@ class ServingError(Exception):
         super().__init__(message)
         self.message = message
 
+    def __eq__(self, other: object) -> bool:
+        """Equal when both tell the caller the same: a verdict of the fold is a value, the same in every process."""
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.message))
+
 
 class RequestRejected(ServingError):
     """The caller can fix it: the same request will be refused again."""

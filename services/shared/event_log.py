@@ -16,6 +16,7 @@ from services.shared.settings import KafkaSettings
 from services.shared.topics import CONTROL
 
 CONFIRM_EVERY_S = 1.0
+CONFIRM_PATIENCE_S = 5.0
 PATIENCE_S = 30.0  # how long a write or a refresh waits for the log before it is DependencyLost
 
 log = logging.getLogger(__name__)
@@ -83,16 +84,14 @@ class EventLog:
             raise DependencyLost("The control log did not answer in time; the change may or may not have been made.") from error
         verdict = state.verdicts.get(event.event_id)
         if verdict is not None:
-            raise verdict
+            raise verdict.with_traceback(None)
         return state
 
     async def refresh(self) -> ControlState:
         """Fold to the log's end as it is now (R9: management reads)."""
-        assert self._consumer is not None, "start() comes first"
         try:
             async with asyncio.timeout(PATIENCE_S):
-                end = (await self._consumer.end_offsets([PARTITION]))[PARTITION]
-                return await self.wait_for(end)
+                return await self._read_to_end()
         except (KafkaError, TimeoutError) as error:
             raise DependencyLost("The control log did not answer in time.") from error
 
@@ -124,18 +123,23 @@ class EventLog:
                     self._folded.notify_all()
 
     async def _confirm(self) -> None:
-        """Ask for the end once a second; the view is confirmed as of the moment of asking."""
-        assert self._consumer is not None
+        """Once a second, make sure that this view is the log's end."""
         while True:
-            asked_at = time.monotonic()
             try:
-                async with asyncio.timeout(5):
-                    end = (await self._consumer.end_offsets([PARTITION]))[PARTITION]
-                    await self.wait_for(end)
-                self._confirmed_at = asked_at
+                async with asyncio.timeout(CONFIRM_PATIENCE_S):
+                    await self._read_to_end()
             except (KafkaError, TimeoutError):
                 log.warning("end of the control log cannot be confirmed", extra={"age_s": round(self.confirmed_age_s(), 1)})
             await asyncio.sleep(CONFIRM_EVERY_S)
+
+    async def _read_to_end(self) -> ControlState:
+        """Fold to the end the log has now; from then on the view is confirmed as of the moment of asking."""
+        assert self._consumer is not None, "start() comes first"
+        asked_at = time.monotonic()
+        end = (await self._consumer.end_offsets([PARTITION]))[PARTITION]
+        state = await self.wait_for(end)
+        self._confirmed_at = max(self._confirmed_at, asked_at)
+        return state
 
     async def _ready_producer(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -1,0 +1,98 @@
+"""Topics, groups and lag of pools on a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from services.scaler.lag import LagReader
+from services.scaler.pool_topics import PoolTopics
+from services.shared.kafka_clients import new_consumer, new_producer
+from services.shared.settings import KafkaSettings
+from services.shared.topics import online_topic, pool_group
+
+
+@pytest.fixture
+async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await client.start()
+    async with asyncio.timeout(30):
+        while not await coordinates(client):  # a new broker makes its offsets topic when it is first asked
+            await asyncio.sleep(0.1)
+    yield client
+    await client.close()
+
+
+async def coordinates(client: AIOKafkaAdminClient) -> bool:
+    try:
+        await client.find_coordinator("any")
+    except KafkaError:
+        return False
+    return True
+
+
+@pytest.fixture
+async def lag(kafka: KafkaSettings, admin: AIOKafkaAdminClient) -> AsyncIterator[LagReader]:
+    consumer = new_consumer(kafka)
+    await consumer.start()
+    yield LagReader(admin, consumer, window_s=10)
+    await consumer.stop()
+
+
+async def append(kafka: KafkaSettings, pool_id: str, count: int) -> None:
+    producer = new_producer(kafka)
+    await producer.start()
+    try:
+        for i in range(count):
+            await producer.send_and_wait(online_topic(pool_id), b"x", partition=i % 4)
+    finally:
+        await producer.stop()
+
+
+async def commit(kafka: KafkaSettings, pool_id: str, offsets: dict[int, int]) -> None:
+    consumer = new_consumer(kafka, group_id=pool_group(pool_id))
+    await consumer.start()
+    try:
+        tps = {TopicPartition(online_topic(pool_id), p): offset for p, offset in offsets.items()}
+        consumer.assign(list(tps))
+        await consumer.commit(tps)
+    finally:
+        await consumer.stop()
+
+
+async def test_lag_is_known_before_the_first_member(kafka: KafkaSettings, admin: AIOKafkaAdminClient, lag: LagReader) -> None:
+    pool_id = uuid4().hex
+    await PoolTopics(kafka, admin).make(pool_id, 4)
+    assert await lag.read(pool_id, 4, now=0.0) == 0
+    await append(kafka, pool_id, 10)
+    assert await lag.read(pool_id, 4, now=2.0) == 10
+    assert lag.flow(pool_id, 2.0).rate() == 5.0
+    await commit(kafka, pool_id, {0: 3})
+    assert await lag.read(pool_id, 4, now=3.0) == 7
+
+
+async def test_making_a_pool_again_keeps_its_offsets(kafka: KafkaSettings, admin: AIOKafkaAdminClient, lag: LagReader) -> None:
+    pool_id, topics = uuid4().hex, PoolTopics(kafka, admin)
+    await topics.make(pool_id, 4)
+    await append(kafka, pool_id, 8)
+    await commit(kafka, pool_id, {0: 2, 1: 1})
+    await topics.make(pool_id, 4)
+    await topics.recommit(pool_id, 4)
+    assert await lag.read(pool_id, 4, now=0.0) == 5
+
+
+async def test_a_removed_pool_leaves_neither_topic_nor_group(kafka: KafkaSettings, admin: AIOKafkaAdminClient) -> None:
+    pool_id, topics = uuid4().hex, PoolTopics(kafka, admin)
+    await topics.make(pool_id, 4)
+    await topics.remove(pool_id)
+    await topics.remove(pool_id)
+    assert online_topic(pool_id) not in await admin.list_topics()
+    assert pool_group(pool_id) not in {group for group, *_ in await admin.list_consumer_groups()}
+
+
+async def test_lag_of_a_pool_without_topic_is_not_known(lag: LagReader) -> None:
+    assert await lag.read(uuid4().hex, 4, now=0.0) is None
