@@ -1,0 +1,125 @@
+"""The end of every request: outcome, reply, both acknowledged, then its offset may be committed (R3)."""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.scorer.answers import Answer, final_reply
+from services.scorer.model_worker import client_request_id_of
+from services.scorer.replies import pack_by_stream, send_replies
+from services.scorer.safe_producer import Record, SafeProducer
+from services.shared.envelope import Headers, Outcome, ScoringReply, ScoringRequest, pack_outcomes, to_outcome
+from services.shared.settings import KafkaSettings
+from services.shared.topics import DEAD_LETTERS, OUTCOMES, outcome_partition
+
+ERROR_CHARS = 500  # enough to name the cause; an error text may quote what it did not like
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A record with its answer. `settled` marks its offset; a record that is no request has no answer, only a dead letter."""
+
+    source: tuple[str, int, int]  # topic, partition, offset
+    settled: Callable[[], None]
+    request: ScoringRequest | None = None
+    answer: Answer | None = None
+    dead_letter: Record | None = None
+
+
+def dead_letter(source: tuple[str, int, int], headers: Headers, value: bytes | None, error: str, attempts: int) -> Record:
+    """The original bytes and headers, with what is wrong, how often it was tried and where it came from."""
+    marks = {"error": error[:ERROR_CHARS], "attempts": str(attempts), "source": "/".join(map(str, source))}
+    return Record(DEAD_LETTERS, 0, value, [*headers, *((f"penstock-{k}", v.encode(errors="replace")) for k, v in marks.items())])
+
+
+class Finisher:
+    """Takes all that waits, settles it in one round, then takes what came meanwhile: rounds grow with the load."""
+
+    def __init__(self, pool_id: str, kafka: KafkaSettings, redis: Redis, commit: Callable[[], Awaitable[None]]) -> None:
+        self._pool_id = pool_id
+        self._partitions = kafka.outcome_partitions
+        self._producer = SafeProducer(kafka)
+        self._redis = redis
+        self._commit = commit
+        self._waiting: list[Answered] = []
+        self._some = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def backlog(self) -> int:
+        return len(self._waiting)
+
+    def put(self, answered: Answered) -> None:
+        self._waiting.append(answered)
+        self._idle.clear()
+        self._some.set()
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            batch, self._waiting = self._waiting, []
+            await self._settle(batch)
+            if not self._waiting:
+                self._idle.set()
+
+    async def drained(self) -> None:
+        await self._idle.wait()
+
+    async def stop(self) -> None:
+        await self._producer.stop()
+
+    async def _settle(self, batch: Sequence[Answered]) -> None:
+        ids = await asyncio.gather(*(_client_request_id(item) for item in batch))
+        now_ms = time.time_ns() // 1_000_000  # the one look at the clock that decides reply and row alike
+        replies: list[tuple[str, ScoringReply]] = []
+        outcomes: dict[int, list[Outcome]] = defaultdict(list)
+        for item, client_request_id in zip(batch, ids, strict=True):
+            if item.request is None or item.answer is None:
+                continue
+            reply = final_reply(item.request, item.answer, now_ms)
+            replies.append((item.request.reply_to, reply))
+            if item.request.table:
+                outcomes[item.source[1]].append(to_outcome(item.request, reply, client_request_id, item.answer.duration_ms))
+        records = [item.dead_letter for item in batch if item.dead_letter is not None]
+        for partition, rows in outcomes.items():
+            target = outcome_partition(self._pool_id, partition, self._partitions)
+            records.extend(Record(OUTCOMES, target, pack) for pack in pack_outcomes(rows))
+        sent = await self._producer.begin(records)
+        await asyncio.gather(self._producer.finish(records, sent), self._reply(replies))
+        for item in batch:
+            item.settled()
+        await self._commit()
+
+    async def _reply(self, replies: list[tuple[str, ScoringReply]]) -> None:
+        entries, pause_s = pack_by_stream(replies), FIRST_PAUSE_S
+        while True:
+            try:
+                await send_replies(self._redis, entries)
+                return
+            except (RedisError, OSError) as error:
+                log.warning("replies cannot be sent, trying again", extra={"error": repr(error)})
+                await asyncio.sleep(pause_s)
+                pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+
+
+async def _client_request_id(item: Answered) -> str | None:
+    """For a row no worker parsed the host looks itself, off the event loop (R15)."""
+    if item.answer is None or item.answer.parsed or item.request is None or not item.request.table:
+        return item.answer.client_request_id if item.answer else None
+    if b"client_request_id" not in item.request.body:
+        return None
+    found: str | None = await asyncio.to_thread(client_request_id_of, item.request.body)
+    return found

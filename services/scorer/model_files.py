@@ -1,0 +1,47 @@
+"""The files of a pool's model version, fetched from MLflow once a node."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from services.scorer.build_log import BuildLog, DeploymentFailed
+from services.scorer.node_lock import node_lock
+from services.shared.endpoints import Pool
+
+# In a process of its own: importing mlflow costs seconds of CPU and 130 MB, neither of which a host's loop can spare.
+_DOWNLOAD = """
+import logging, sys
+import mlflow
+from mlflow.exceptions import MlflowException
+logging.disable(logging.WARNING)
+try:
+    mlflow.artifacts.download_artifacts(sys.argv[1], dst_path=sys.argv[2])
+except MlflowException as error:
+    sys.exit(str(error))
+"""
+
+
+async def fetch_model(pool: Pool, state: Path, tracking_uri: str, build_log: BuildLog) -> Path:
+    """Return the model's folder. It is kept by pool: a pool never changes its model, and wakes without asking MLflow.
+
+    Raises DeploymentFailed when MLflow does not hand it out.
+    """
+    models = state / "models"
+    folder = models / pool.pool_id
+    async with node_lock(models / f"{pool.pool_id}.lock"):
+        if folder.is_dir():
+            return folder
+        uri = f"models:/{pool.spec.model_name}/{pool.spec.model_version}"
+        partial = models / f"{pool.pool_id}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        build_log.write(f"Fetching {uri} from MLflow.")
+        env = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+        env.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        code, said = await build_log.run(sys.executable, "-c", _DOWNLOAD, uri, partial, env=env)
+        if code or not (partial / "MLmodel").is_file():
+            reason = said.splitlines()[-1] if said else f"the download ended with {code}"
+            raise DeploymentFailed(f"The model {uri} cannot be fetched from MLflow: {reason}")
+        partial.rename(folder)
+    return folder

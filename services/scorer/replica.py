@@ -1,0 +1,175 @@
+"""Wires one replica and walks it through its phases: building → loading → ready → draining, or failed."""
+
+import asyncio
+import logging
+import time
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.scorer.answers import REFUSED, Answer
+from services.scorer.attempts import Attempts
+from services.scorer.build_log import BuildLog, DeploymentFailed
+from services.scorer.environment import HOST_PYTHON, build_environment
+from services.scorer.host import Evaluate, Host
+from services.scorer.lanes import Lanes
+from services.scorer.model_files import fetch_model
+from services.scorer.requirements import read_environment_spec
+from services.scorer.settings import ScorerServiceSettings
+from services.scorer.worker_process import WorkerSpec, start_worker
+from services.shared.endpoints import Pool
+from services.shared.envelope import ScoringRequest
+from services.shared.errors import SettingsInvalid
+from services.shared.event_log import EventLog
+from services.shared.presence import REPORT_EVERY_S, ReplicaReport, report_replica
+from services.shared.process import until_stopped
+from services.shared.readiness import tell_ready
+from services.shared.redis_clients import new_redis
+from services.shared.secret_box import SecretBox
+
+DRAIN_SLACK_S = 30.0  # beyond the longest evaluation: reply, commit, leave
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: ScorerServiceSettings) -> None:
+    """Serve one pool until SIGTERM. A pool that is not there (any more) needs no replica: that is a normal end."""
+    pool = await _find_pool(settings)
+    if pool is None:
+        log.warning("pool is not in the control log, nothing to do", extra={"pool_id": settings.scorer.pool_id})
+        return
+    replica = Replica(settings, pool)
+    serving = asyncio.create_task(replica.serve(), name="serve")
+    reporting = asyncio.create_task(replica.report(), name="report")
+    try:
+        await until_stopped([serving, reporting])
+        await replica.drain(serving)
+    finally:
+        for task in (serving, reporting):
+            task.cancel()
+        await asyncio.gather(serving, reporting, return_exceptions=True)
+        await replica.close()
+
+
+async def _find_pool(settings: ScorerServiceSettings) -> Pool | None:
+    events = EventLog(settings.kafka)
+    try:
+        await events.start()
+        return events.snapshot().pools.get(settings.scorer.pool_id)
+    finally:
+        await events.stop()
+
+
+class Replica:
+    def __init__(self, settings: ScorerServiceSettings, pool: Pool) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._redis: Redis = new_redis(settings.redis)
+        self._phase, self._message = "building", ""
+        self._host: Host | None = None
+        self._lanes: Lanes | None = None
+
+    async def serve(self) -> None:
+        """Returns only after `drain` was called; a failed deployment is reported until then."""
+        try:
+            evaluate = _refuse if self._settings.scorer.refusing else await self._deploy()
+        except (DeploymentFailed, SettingsInvalid) as error:
+            await self._enter("failed", str(error))
+            log.error("deployment failed", extra={"pool_id": self._pool.pool_id, "error": str(error)})
+            tell_ready()
+            await asyncio.Event().wait()
+            return
+        self._host = Host(self._pool.pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluate)
+        await self._host.start()
+        await self._enter("ready")
+        tell_ready()
+        await self._serve_with(self._host)
+
+    async def report(self) -> None:
+        while True:
+            await self._report_once()
+            await asyncio.sleep(REPORT_EVERY_S)
+
+    async def drain(self, serving: "asyncio.Task[None]") -> None:
+        """Stop taking, finish, reply, commit; given up after the longest evaluation and some."""
+        if self._phase != "ready" or self._host is None:
+            return
+        await self._enter("draining")
+        self._host.stop_taking()
+        done, _ = await asyncio.wait([serving], timeout=self._settings.scorer.evaluation_limit_s + DRAIN_SLACK_S)
+        for task in done:
+            task.result()
+        if not done:
+            log.error("drain took too long, what is left will be delivered again")
+
+    async def close(self) -> None:
+        if self._host is not None:
+            await self._host.leave()
+        if self._lanes is not None:
+            await self._lanes.stop()
+        await self._redis.aclose()
+
+    async def _deploy(self) -> Evaluate:
+        state = self._settings.state.absolute()
+        build_log = BuildLog(state / "logs" / f"build-{self._pool.pool_id}.log")
+        try:
+            variables = self._open_variables()
+            model = await fetch_model(self._pool, state, self._settings.mlflow.tracking_uri, build_log)
+            environment = read_environment_spec(model, HOST_PYTHON)
+            python = await build_environment(environment, model, state, build_log)
+            await self._enter("loading")
+            build_log.write("Loading the model.")
+            scratch = state / "scratch" / self._settings.scorer.replica_id
+            spec = WorkerSpec(python, model, scratch, variables, self._settings.scorer.load_limit_s)
+            self._lanes = Lanes(lambda: start_worker(spec), Attempts(self._redis), self._settings.scorer.evaluation_limit_s)
+            await self._lanes.start()
+        except (DeploymentFailed, SettingsInvalid) as error:
+            build_log.write(f"Failed: {error}")
+            raise
+        build_log.write("The model is loaded.")
+        return self._lanes.evaluate
+
+    def _open_variables(self) -> dict[str, str]:
+        sealed = self._pool.spec.environment_vars
+        if not sealed:
+            return {}
+        box = SecretBox.from_file(self._settings.key_file)
+        return {name: box.open(value) for name, value in sealed.items()}
+
+    async def _serve_with(self, host: Host) -> None:
+        tasks = [asyncio.create_task(host.run(), name="host")]
+        if self._lanes is not None:
+            tasks.append(asyncio.create_task(self._lanes.keep_alive(), name="keep-worker-alive"))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _enter(self, phase: str, message: str = "") -> None:
+        self._phase, self._message = phase, message
+        log.info("replica changes phase", extra={"pool_id": self._pool.pool_id, "phase": phase})
+        await self._report_once()
+
+    async def _report_once(self) -> None:
+        host = self._host
+        report = ReplicaReport(
+            pool_id=self._pool.pool_id,
+            replica_id=self._settings.scorer.replica_id,
+            phase=self._phase,
+            message=self._message,
+            in_flight=host.in_flight if host else 0,
+            evaluation_s=host.evaluation_s if host else None,
+            at_ms=time.time_ns() // 1_000_000,
+        )
+        try:
+            await report_replica(self._redis, report)
+        except (RedisError, OSError) as error:
+            log.warning("replica cannot report", extra={"error": repr(error)})
+
+
+async def _refuse(request: ScoringRequest, crashes: int) -> tuple[Answer, int]:
+    return REFUSED, crashes

@@ -1,0 +1,17 @@
+"""Settings of a scorer replica."""
+
+from pydantic import Field
+
+from services.shared.settings import Section, ServiceSettings
+
+
+class ScorerSettings(Section):
+    pool_id: str = Field("", description="pool this replica belongs to; set by whoever starts it")
+    replica_id: str = Field("", description="name of this replica, unique in the stack; set by whoever starts it")
+    refusing: bool = Field(False, description="answer what is left in a retired pool with 503 instead of scoring it")
+    evaluation_limit_s: float = Field(120.0, gt=0, le=3600, description="seconds one evaluation may take before it is a 504")
+    load_limit_s: float = Field(900.0, gt=0, description="seconds a model may take to load and warm up")
+
+
+class ScorerServiceSettings(ServiceSettings):
+    scorer: ScorerSettings = ScorerSettings()

@@ -1,0 +1,193 @@
+"""One model worker process as its host sees it: frames over a socketpair, output captured and redacted."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from asyncio.subprocess import Process
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from services.scorer import model_worker
+from services.scorer.answers import Answer
+from services.scorer.build_log import DeploymentFailed
+from services.scorer.model_worker import LENGTHS, encode_frame
+from services.scorer.redaction import redact, to_secrets
+from services.shared.control_events import LANES_PER_REPLICA
+
+LONGEST_LINE = 64 * 1024
+
+log = logging.getLogger(__name__)
+
+
+class WorkerDied(Exception):
+    """The process ended with the request in it. `blamed` is False when the host itself ended it."""
+
+    def __init__(self, blamed: bool) -> None:
+        super().__init__("the model worker died" if blamed else "the model worker was replaced")
+        self.blamed = blamed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """How the model's process is started. `variables` are the entity's own, in clear: they go nowhere else (R16)."""
+
+    python: Path
+    model: Path
+    scratch: Path  # the working folder: the model's own files are shared and stay as they are
+    variables: Mapping[str, str]
+    load_limit_s: float
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ", "TMPDIR") if name in os.environ}
+        path = f"{self.python.parent}:{os.environ.get('PATH', os.defpath)}"
+        return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **self.variables}
+
+
+class WorkerProcess:
+    """A loaded model. Made by `start_worker`."""
+
+    def __init__(
+        self,
+        process: Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        output: "asyncio.Task[None]",
+        secrets: tuple[str, ...],
+    ) -> None:
+        self._process, self._reader, self._writer, self._output, self._secrets = process, reader, writer, output, secrets
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._next_id = 0
+        self._blamed = True
+        self.dead = False
+        self._reading = asyncio.create_task(self._read(), name="model-worker-answers")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def score(self, content_type: str, body: bytes) -> Answer:
+        """Raises WorkerDied. Cancelled: the answer, when it comes, is dropped."""
+        if self.dead:
+            raise WorkerDied(blamed=False)
+        self._next_id += 1
+        number, started = self._next_id, time.perf_counter()
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answered
+        try:
+            with suppress(OSError):  # a broken pipe is seen, with everything else, as the end of the answers
+                self._writer.write(encode_frame({"id": number, "content_type": content_type}, body))
+                await self._writer.drain()
+            answer = await answered
+        finally:
+            self._waiting.pop(number, None)
+        return replace(answer, duration_ms=round((time.perf_counter() - started) * 1000))
+
+    def replace(self) -> None:
+        """End the process now; whoever is in it gets WorkerDied without blame."""
+        self._blamed = False
+        self.dead = True
+        _kill(self.pid)
+
+    async def ended(self) -> None:
+        await asyncio.wait([self._reading])
+
+    async def stop(self) -> None:
+        """End the process; nothing should be in it any more."""
+        self.replace()
+        await self.ended()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                header, body = await _read_frame(self._reader)
+                future = self._waiting.get(header["id"])
+                if future is not None and not future.done():
+                    if header["status"] != 200 and self._secrets:
+                        body = redact(body.decode(errors="replace"), self._secrets).encode()
+                    mine = header["client_request_id"]
+                    future.set_result(Answer(header["status"], header["content_type"], body, mine, parsed=True))
+        except (asyncio.IncompleteReadError, OSError):
+            log.info("model worker ended", extra={"pid": self.pid})
+        except (ValueError, KeyError):
+            log.exception("model worker speaks nonsense")
+        finally:
+            self.dead = True
+            _kill(self.pid)
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(WorkerDied(self._blamed))
+            self._writer.close()
+            await self._process.wait()
+            await self._output
+
+
+async def start_worker(spec: WorkerSpec) -> WorkerProcess:
+    """Start the process and wait until its model is loaded and warm.
+
+    Raises DeploymentFailed when the model does not load, WorkerDied when the process ends before it said so.
+    """
+    spec.scratch.mkdir(parents=True, exist_ok=True)
+    ours, theirs = socket.socketpair()
+    command = [str(spec.python), "-s", model_worker.__file__, str(theirs.fileno()), str(spec.model), str(LANES_PER_REPLICA)]
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=spec.scratch,
+            env=spec.environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C in a terminal is the host's business
+        )
+    assert process.stdout is not None
+    secrets = to_secrets(spec.variables.values())
+    output = asyncio.create_task(_relay(process.stdout, secrets), name="model-worker-output")
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    try:
+        async with asyncio.timeout(spec.load_limit_s):
+            header, _ = await _read_frame(reader)
+        if header["event"] == "failed":
+            raise DeploymentFailed(f"The model cannot be loaded: {redact(header['message'], secrets)}")
+    except BaseException as error:
+        writer.close()
+        _kill(process.pid)
+        await process.wait()
+        await output
+        if isinstance(error, asyncio.IncompleteReadError | OSError) and not isinstance(error, TimeoutError):
+            raise WorkerDied(blamed=True) from error
+        if isinstance(error, TimeoutError):
+            raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds.") from error
+        raise
+    return WorkerProcess(process, reader, writer, output, secrets)
+
+
+def _kill(pid: int) -> None:
+    """The whole group: the model's code may have children, and they hold its output open."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes]:
+    head, body = LENGTHS.unpack(await reader.readexactly(LENGTHS.size))
+    return json.loads(await reader.readexactly(head)), await reader.readexactly(body)
+
+
+async def _relay(stream: asyncio.StreamReader, secrets: tuple[str, ...]) -> None:
+    """The model's own output, line by line, into the service log."""
+    rest = b""
+    while chunk := await stream.read(LONGEST_LINE):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LONGEST_LINE:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            log.info("model output", extra={"line": redact(line.decode(errors="replace"), secrets)})
+    if rest:
+        log.info("model output", extra={"line": redact(rest.decode(errors="replace"), secrets)})
