@@ -14,6 +14,7 @@ from services.cli.failures import StackFailure
 from services.cli.log_viewer import following_lines, matching_logs, recent_lines
 from services.cli.progress import Progress
 from services.cli.settings import load_stack_settings, setting_lines
+from services.cli.sql import sql
 from services.cli.status import read_status, show_ready, show_status
 from services.shared.errors import ServingError, SettingsInvalid
 
@@ -95,3 +96,14 @@ def show_settings(as_json: bool = typer.Option(False, "--json", help="For progra
     console.print(
         "\nIn the TOML file that PENSTOCK_CONFIG names, PENSTOCK_KAFKA_PORT is `port` in the table `[kafka]`; a variable goes first."
     )
+
+
+app.command()(sql)
+
+
+@app.command()
+def demo(keep: bool = typer.Option(False, "--keep", help="Leave the stack up afterwards.")) -> None:
+    """Run the main job on real data, from training to the inference table, and check every answer and every row."""
+    from services.cli.demo.story import tell  # it needs the demo's own packages, and seconds of imports
+
+    tell(keep=keep)

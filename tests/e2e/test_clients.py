@@ -206,5 +206,5 @@ def test_sql_reads_the_inference_table(stack: Stack, deploy: Deploy) -> None:
     found: list[Any] = []
     while not found:
         done = stack.penstock("sql", sql, "--json")
-        found = json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else []
+        found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found == [{"client_request_id": "in-sql", "status_code": 200, "response": answer.text}]

@@ -37,14 +37,14 @@ ROWS_TIMEOUT_S = 60
 console = Console(highlight=False)
 
 
-def demo(keep: bool = typer.Option(False, "--keep", help="Leave the stack up afterwards.")) -> None:
-    """Run the main job on real data and check every answer and every row."""
+def tell(*, keep: bool) -> None:
+    """Start the stack unless it is up, do the job, compare. Raises typer.Exit(1) when anything differs from what was expected."""
     began = time.monotonic()
     was_up = _penstock("status", "--json", check=False).returncode == 0
     with _step("start the stack"):
         _penstock("up", check=True, capture=False)
     try:
-        faults = _tell(json.loads(_penstock("status", "--json", check=True).stdout))
+        faults = _do_the_job(json.loads(_penstock("status", "--json", check=True).stdout))
     finally:
         if not (keep or was_up):
             with _step("stop the stack"):
@@ -57,7 +57,7 @@ def demo(keep: bool = typer.Option(False, "--keep", help="Leave the stack up aft
     _say_what_next(stays=keep or was_up)
 
 
-def _tell(stack: dict[str, Any]) -> list[str]:
+def _do_the_job(stack: dict[str, Any]) -> list[str]:
     """The job itself; returns what differed from what was expected, in words."""
     os.environ["DATABRICKS_CONFIG_FILE"] = stack["config_file"]
     workspace = WorkspaceClient()
@@ -168,7 +168,7 @@ def _say_what_next(*, stays: bool) -> None:
 
 def _penstock(*arguments: str, check: bool, capture: bool = True) -> "subprocess.CompletedProcess[str]":
     """The command itself, as a user types it."""
-    done = subprocess.run([sys.executable, "-m", "services.cli.main", *arguments], capture_output=capture, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "services.cli", *arguments], capture_output=capture, text=True, check=False)
     if check and done.returncode:
         if capture:
             sys.stderr.write(done.stderr)
