@@ -1,0 +1,124 @@
+"""The main job as a user would do it: train, register, create an endpoint, score, read the table, compare."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.serving import (
+    AiGatewayConfig,
+    AiGatewayInferenceTableConfig,
+    DataframeSplitInput,
+    EndpointCoreConfigInput,
+    Route,
+    ServedEntityInput,
+    TrafficConfig,
+)
+from rich.table import Table
+
+from services.cli.demo.ledger import Answered, EntitySummary, Logged, differences, summarise, summary_faults, wrong_answers
+from services.cli.demo.models import MODEL_NAME, HeldOut, RegisteredModel, train_and_register
+from services.cli.demo.steps import console, step
+from services.logger.queries import run_query
+
+ENDPOINT = "penstock-demo"
+CATALOG, SCHEMA = "main", "demo"
+SHARES = (80, 20)
+BLOCK = 25
+ROWS_TIMEOUT_S = 60
+
+
+def do_the_job(stack: dict[str, Any]) -> list[str]:
+    """The job itself; returns what differed from what was expected, in words."""
+    os.environ["DATABRICKS_CONFIG_FILE"] = stack["config_file"]
+    workspace = WorkspaceClient()
+    with step("train two versions and register them in MLflow"):
+        held_out, models = train_and_register(stack["mlflow"])
+    shares = {f"{MODEL_NAME}-{m.version}": share for m, share in zip(models, SHARES, strict=True)}
+    local = {f"{MODEL_NAME}-{m.version}": m.predictions for m in models}
+    with step(f"create endpoint '{ENDPOINT}' with databricks-sdk, split {SHARES[0]}/{SHARES[1]}, inference table on"):
+        table = _create(workspace, models, shares)
+    with step(f"score {len(held_out.labels)} held-out rows over REST, one by one and in blocks of {BLOCK}"):
+        answered = _score(workspace, held_out)
+    with step("wait for the rows in Delta"):
+        logged = _read_rows(Path(stack["tables"]), table, _entity_names(workspace), len(answered))
+    summaries = summarise(logged, {a.client_request_id: a.rows for a in answered}, held_out.labels, local, shares)
+    _print_summary(summaries, answered, table)
+    wrong = [f"{request} was answered other than the model predicts locally" for request in wrong_answers(answered, local)]
+    return wrong + differences(answered, logged) + summary_faults(summaries)
+
+
+def _create(workspace: WorkspaceClient, models: list[RegisteredModel], shares: dict[str, int]) -> str:
+    """Create the endpoint anew; returns its table. A table of its own for every run, so that the figures are this run's."""
+    if any(e.name == ENDPOINT for e in workspace.serving_endpoints.list()):
+        workspace.serving_endpoints.delete(ENDPOINT)
+    prefix = f"demo_v{models[0].version}"
+    workspace.serving_endpoints.create_and_wait(
+        ENDPOINT,
+        config=EndpointCoreConfigInput(
+            name=ENDPOINT,
+            served_entities=[
+                ServedEntityInput(entity_name=MODEL_NAME, entity_version=m.version, workload_size="Small", scale_to_zero_enabled=False)
+                for m in models
+            ],
+            traffic_config=TrafficConfig(routes=[Route(served_entity_name=n, traffic_percentage=s) for n, s in shares.items()]),
+        ),
+        ai_gateway=AiGatewayConfig(
+            inference_table_config=AiGatewayInferenceTableConfig(
+                catalog_name=CATALOG, schema_name=SCHEMA, table_name_prefix=prefix, enabled=True
+            )
+        ),
+    )
+    return f"{CATALOG}.{SCHEMA}.{prefix}_payload"
+
+
+def _score(workspace: WorkspaceClient, held_out: HeldOut) -> list[Answered]:
+    rows = len(held_out.labels)
+    single = [(f"row-{i}", range(i, i + 1)) for i in range(rows)]
+    blocks = [(f"block-{i}", range(i, min(i + BLOCK, rows))) for i in range(0, rows, BLOCK)]
+    answered = []
+    for client_request_id, span in single + blocks:
+        split = held_out.features.iloc[span.start : span.stop].to_dict(orient="split")
+        started = time.perf_counter()
+        reply = workspace.serving_endpoints.query(
+            ENDPOINT,
+            client_request_id=client_request_id,
+            dataframe_split=DataframeSplitInput(columns=split["columns"], data=split["data"]),
+        )
+        latency_ms = (time.perf_counter() - started) * 1000
+        answered.append(Answered(client_request_id, span, str(reply.served_model_name), list(reply.predictions or []), latency_ms))
+    return answered
+
+
+def _entity_names(workspace: WorkspaceClient) -> dict[str, str]:
+    endpoint: Any = workspace.api_client.do("GET", f"/api/2.0/serving-endpoints/{ENDPOINT}")
+    return {entity["id"]: entity["name"] for entity in endpoint["config"]["served_entities"]}
+
+
+def _read_rows(tables: Path, table: str, names: dict[str, str], expected: int) -> list[Logged]:
+    """Wait until the table holds `expected` rows, or return what it holds when patience ends."""
+    sql = f"select client_request_id, served_entity_id, status_code, response, execution_duration_ms from {table}"
+    give_up_at = time.monotonic() + ROWS_TIMEOUT_S
+    while True:
+        rows = run_query(tables, sql).to_pylist() if (tables / table.replace(".", "/")).exists() else []
+        if len(rows) >= expected or time.monotonic() > give_up_at:
+            return [
+                Logged(r["client_request_id"], names[r["served_entity_id"]], r["status_code"], r["response"], r["execution_duration_ms"])
+                for r in rows
+            ]
+        time.sleep(0.5)
+
+
+def _print_summary(summaries: list[EntitySummary], answered: list[Answered], table: str) -> None:
+    shown = Table(title=f"\nfrom {table}", title_justify="left", header_style="bold")
+    for name in ("served entity", "requests", "share", "expected", "p50", "p99", "accuracy", "expected"):
+        shown.add_column(name, justify="left" if name == "served entity" else "right")
+    for s in summaries:
+        share = f"{s.expected_share:.0f} ± {s.tolerance:.1f} %"
+        times = (f"{s.p50_ms:.0f} ms", f"{s.p99_ms:.0f} ms")
+        shown.add_row(s.entity, str(s.requests), f"{s.share:.1f} %", share, *times, f"{s.accuracy:.4f}", f"{s.expected_accuracy:.4f}")
+    console.print(shown)
+    latencies = sorted(a.latency_ms for a in answered)
+    p50, p99 = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
+    console.print(f"the client saw {len(answered)} answers, p50 {p50:.0f} ms, p99 {p99:.0f} ms (the table's times are the model's alone)\n")
