@@ -38,7 +38,8 @@ async def read_json_object(request: Request) -> dict[str, Any]:
     raw = await read_body(request, MAX_MANAGEMENT_BODY)
     try:
         body = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-        json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate parses, and then cannot be written anywhere
+        # a lone surrogate and 1e999 parse, and then cannot be written anywhere
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError as error:
         raise RequestRejected("The request body is nested too deeply.") from error
     except ValueError as error:

@@ -1,7 +1,6 @@
 """Who calls: bearer or basic token, checked against the digests in the control log."""
 
 import base64
-import binascii
 from hashlib import sha256
 
 from services.shared.endpoints import ControlState, Token
@@ -27,6 +26,6 @@ def _presented(authorization: str) -> str:
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not ASCII, or not UTF-8 inside
             return ""
     return ""

@@ -81,9 +81,13 @@ class TagInput(_Input):
     value: str | None = None
 
 
+class UsageTrackingInput(_Input):
+    enabled: bool = False
+
+
 class GatewayInput(_Input):
     inference_table_config: TableInput | None = None
-    usage_tracking_config: dict[str, Any] | None = None
+    usage_tracking_config: UsageTrackingInput | None = None
     rate_limits: list[Any] = []
     guardrails: dict[str, Any] | None = None
     fallback_config: dict[str, Any] | None = None
@@ -142,7 +146,7 @@ def to_gateway(body: GatewayInput, endpoint: str) -> dict[str, Any]:
     if body.inference_table_config:
         gateway["inference_table_config"] = to_table(body.inference_table_config, endpoint).model_dump()
     if body.usage_tracking_config:
-        gateway["usage_tracking_config"] = body.usage_tracking_config
+        gateway["usage_tracking_config"] = body.usage_tracking_config.model_dump()
     return gateway
 
 
@@ -205,8 +209,8 @@ def _check_size(sent: EntityInput) -> None:
 
 def _default_name(model_name: str, model_version: str) -> str:
     """`{model leaf}-{version}`, e.g. `churn-3` (databricks_surface §1.3)."""
-    leaf = re.sub(r"[^A-Za-z0-9_-]", "-", model_name.rsplit(".", 1)[-1])
-    return f"{leaf}-{model_version}"[:MAX_NAME]
+    leaf = model_name.rsplit(".", 1)[-1]
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{leaf}-{model_version}")[:MAX_NAME]
 
 
 def _sealed(variables: dict[str, str], seal: Callable[[str], str]) -> dict[str, str]:
@@ -215,6 +219,8 @@ def _sealed(variables: dict[str, str], seal: Callable[[str], str]) -> dict[str, 
     for name, value in variables.items():
         if not _VARIABLE.fullmatch(name):
             raise ParameterInvalid(f"'{name}' is no name of an environment variable.")
+        if "\0" in value:
+            raise ParameterInvalid(f"Environment variable '{name}' holds a NUL character, which no process can be given.")
         if _SECRET.search(value):
             raise ParameterInvalid(f"Environment variable '{name}' refers to a secret; secret scopes are not supported yet.")
     return {name: seal(value) for name, value in variables.items()}

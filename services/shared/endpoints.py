@@ -157,6 +157,9 @@ def _apply(state: ControlState, offset: int, event: ControlEvent) -> ControlStat
         case TokenRevoked():
             return replace(state, tokens={digest: t for digest, t in state.tokens.items() if t.token_id != event.token_id})
         case PoolRemoved():
+            pool = state.pools.get(event.pool_id)
+            if pool is not None and pool.retired_at is None:
+                raise Conflict("The pool is in service; only a retired pool is removed.")
             return replace(state, pools={pool_id: p for pool_id, p in state.pools.items() if pool_id != event.pool_id})
         case EndpointCreated():
             return _with_endpoint(state, offset, _created(state, event))

@@ -7,6 +7,7 @@ Penstock's own). Replies and outcomes are packed, many to a Redis entry or a Kaf
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
+from types import UnionType
 from typing import Any
 
 import msgpack
@@ -16,11 +17,12 @@ from services.shared.errors import EnvelopeInvalid
 
 REQUEST_TYPE = "penstock.scoring-request.v1"
 MAX_PACK_BYTES = 1_000_000  # R4: packs stay under 1 MB, what is larger travels alone
+ARRAY_HEADER_BYTES = 5  # the longest MessagePack has
 MAX_LOGGED_BYTES = 1_048_576  # databricks_surface §3.3: over 1 MiB the field is null and its error code is listed
 REQUEST_TOO_LARGE = "MAX_REQUEST_SIZE_EXCEEDED"
 RESPONSE_TOO_LARGE = "MAX_RESPONSE_SIZE_EXCEEDED"
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]  # Kafka allows a header without a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,11 @@ class Outcome:
     traceparent: str
 
 
+_Types = tuple[type | UnionType, ...]
+_REPLY_TYPES: _Types = (str, int, str, bytes, int, bool)
+_OUTCOME_TYPES: _Types = (str, str | None, str, int, int, int, str | None, str | None, list, str, str, str)
+
+
 def new_request_id() -> str:
     """UUIDv7: sortable by time, which the logger's dedupe relies on (R5)."""
     return str(uuid7())
@@ -104,7 +111,7 @@ def request_headers(request: ScoringRequest) -> list[tuple[str, bytes]]:
 
 def parse_request(headers: Headers, body: bytes | None) -> ScoringRequest:
     """Raises EnvelopeInvalid, naming the header at fault."""
-    values = {name: value.decode(errors="replace") for name, value in headers}
+    values = {name: (value or b"").decode(errors="replace") for name, value in headers}
 
     def required(name: str) -> str:
         if not values.get(name):
@@ -144,10 +151,7 @@ def pack_replies(replies: Iterable[ScoringReply]) -> bytes:
 
 def unpack_replies(packed: bytes) -> list[ScoringReply]:
     """Raises EnvelopeInvalid on bytes that `pack_replies` did not make."""
-    try:
-        return [ScoringReply(*fields) for fields in _unpacked(packed)]
-    except TypeError as error:
-        raise EnvelopeInvalid(f"not a reply: {error}") from error
+    return [ScoringReply(*fields) for fields in _unpacked(packed, _REPLY_TYPES)]
 
 
 def to_outcome(request: ScoringRequest, reply: ScoringReply, client_request_id: str | None, duration_ms: int) -> Outcome:
@@ -159,7 +163,7 @@ def to_outcome(request: ScoringRequest, reply: ScoringReply, client_request_id: 
         codes.append(RESPONSE_TOO_LARGE)
     return Outcome(
         request_id=request.request_id,
-        client_request_id=client_request_id,
+        client_request_id=client_request_id and client_request_id.encode(errors="replace").decode(),  # a lone surrogate has no UTF-8
         table=request.table,
         accepted_at_ms=request.accepted_at_ms,
         status=reply.status,
@@ -176,12 +180,12 @@ def to_outcome(request: ScoringRequest, reply: ScoringReply, client_request_id: 
 def pack_outcomes(outcomes: Iterable[Outcome]) -> Iterator[bytes]:
     """Pack outcomes, in order, into records of at most MAX_PACK_BYTES; a larger one travels alone."""
     pack: list[bytes] = []
-    size = 0
+    size = ARRAY_HEADER_BYTES
     for outcome in outcomes:
         row: bytes = msgpack.packb(astuple(outcome))
         if pack and size + len(row) > MAX_PACK_BYTES:
             yield _array(pack)
-            pack, size = [], 0
+            pack, size = [], ARRAY_HEADER_BYTES
         pack.append(row)
         size += len(row)
     if pack:
@@ -190,11 +194,8 @@ def pack_outcomes(outcomes: Iterable[Outcome]) -> Iterator[bytes]:
 
 def unpack_outcomes(packed: bytes) -> list[Outcome]:
     """Raises EnvelopeInvalid on bytes that `pack_outcomes` did not make."""
-    try:
-        rows = [Outcome(*fields) for fields in _unpacked(packed)]
-        return [replace(row, logging_error_codes=tuple(row.logging_error_codes)) for row in rows]
-    except TypeError as error:
-        raise EnvelopeInvalid(f"not an outcome: {error}") from error
+    rows = [Outcome(*fields) for fields in _unpacked(packed, _OUTCOME_TYPES)]
+    return [replace(row, logging_error_codes=tuple(row.logging_error_codes)) for row in rows]
 
 
 def _array(packed_items: list[bytes]) -> bytes:
@@ -202,11 +203,15 @@ def _array(packed_items: list[bytes]) -> bytes:
     return header + b"".join(packed_items)
 
 
-def _unpacked(packed: bytes) -> list[list[Any]]:
+def _unpacked(packed: bytes, types: _Types) -> list[list[Any]]:
     try:
         items = msgpack.unpackb(packed)
-        if not isinstance(items, list) or not all(isinstance(item, list) for item in items):
-            raise EnvelopeInvalid("a pack is an array of arrays")
     except (ValueError, msgpack.UnpackException) as error:
         raise EnvelopeInvalid(f"not a pack: {error}") from error
+    if not isinstance(items, list) or not all(_fits(item, types) for item in items):
+        raise EnvelopeInvalid("not a pack of the fields that were expected")
     return items
+
+
+def _fits(item: Any, types: _Types) -> bool:
+    return isinstance(item, list) and len(item) == len(types) and all(map(isinstance, item, types))

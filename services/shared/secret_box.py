@@ -2,6 +2,7 @@
 
 import base64
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -19,13 +20,8 @@ class SecretBox:
     @classmethod
     def from_file(cls, path: Path) -> "SecretBox":
         """Read the key file; make it (mode 600) when it is not there. Raises SettingsInvalid for a file that is no key."""
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(base64.b64encode(AESSIV.generate_key(512)))
+        if not path.exists():
+            _make_key(path)
         try:
             return cls(base64.b64decode(path.read_bytes(), validate=True))
         except ValueError as error:
@@ -41,3 +37,16 @@ class SecretBox:
         except InvalidTag as error:
             raise SettingsInvalid("an environment variable was sealed with another key file") from error
         return "" if value == b"\0" else value.decode()
+
+
+def _make_key(path: Path) -> None:
+    """Appears whole or not at all: several processes may start at once, and any may die in the middle. The first one wins."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(base64.b64encode(AESSIV.generate_key(512)))
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
