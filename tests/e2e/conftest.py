@@ -1,64 +1,174 @@
-"""A whole stack in a folder of its own, on free ports, started and stopped by the `penstock` command."""
+"""One stack for the whole session, started as a user starts it, and endpoints made through the REST API."""
 
+import asyncio
+import configparser
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import psutil
 import pytest
 
-COMMAND = str(Path(sys.executable).with_name("penstock"))
-COMMAND_TIMEOUT_S = 240
+from tests.e2e.models import Affine, Unloadable, register
+
+DEPLOY_TIMEOUT_S = 120.0
+CATALOG, SCHEMA = "main", "e2e"
 
 
-class LocalStack:
-    def __init__(self, state: Path, **variables: str) -> None:
-        ports = {f"PENSTOCK_{part}_PORT": "0" for part in ("KAFKA", "REDIS", "MLFLOW", "INGRESS")}
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
-        self.state = state
-        self.environment = {**kept, **ports, "PENSTOCK_STATE": str(state), **variables}
+@dataclass(frozen=True)
+class Stack:
+    """A running stack, known only by what `penstock status --json` and its profile say."""
 
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """`penstock ...`, whatever it exits with."""
-        return subprocess.run(
-            [COMMAND, *arguments],
-            env={**self.environment, **variables},
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
+    environ: dict[str, str]
+    host: str
+    token: str
+    mlflow: str
+    kafka: str
+    config_file: str
+    tables: Path
 
-    def up(self) -> None:
-        done = self.run("up")
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def down(self) -> None:
-        done = self.run("down")
-        assert done.returncode == 0, done.stdout + done.stderr
+    def penstock(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "services.cli", *arguments]
+        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=240, check=False)
 
     def status(self) -> dict[str, Any]:
-        done = self.run("status", "--json")
-        assert done.returncode == 0, done.stderr
-        status: dict[str, Any] = json.loads(done.stdout)
+        status: dict[str, Any] = json.loads(self.penstock("status", "--json").stdout)
         return status
 
-    def process(self, name: str) -> dict[str, Any]:
-        return next(process for process in self.status()["processes"] if process["name"] == name)
+    def pids(self, prefix: str) -> list[int]:
+        return [p["pid"] for p in self.status()["processes"] if p["name"].startswith(prefix) and p["pid"]]
 
-    def everything(self) -> list[psutil.Process]:
-        """The supervisor and all that descends from it."""
-        supervisor = psutil.Process(self.status()["supervisor"])
-        return [supervisor, *supervisor.children(recursive=True)]
+    def workers(self, pool: str) -> list[int]:
+        """Model workers of an endpoint's replicas: the children of the scorer hosts."""
+        return [child.pid for host in self.pids(f"scorer-{pool}") for child in psutil.Process(host).children()]
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.host, headers={"Authorization": f"Bearer {self.token}"}, timeout=150)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two ingress processes, short windows, free ports."""
+    state = tmp_path_factory.mktemp("stack")
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {
+        "PENSTOCK_STATE": str(state),
+        "PENSTOCK_INGRESS_PORT": "0",
+        "PENSTOCK_KAFKA_PORT": "0",
+        "PENSTOCK_REDIS_PORT": "0",
+        "PENSTOCK_MLFLOW_PORT": "0",
+        "PENSTOCK_INGRESS_PROCESSES": "2",
+        "PENSTOCK_SCALER_TICK_S": "0.5",
+        "PENSTOCK_SCALER_IDLE_TO_ZERO_S": "5",
+        "PENSTOCK_SCALER_DOWN_INTERVAL_S": "5",
+    }
+    command = [sys.executable, "-m", "services.cli"]
+    started = subprocess.run([*command, "up"], env=environ, capture_output=True, text=True, timeout=300, check=False)
+    assert started.returncode == 0, started.stdout + started.stderr
+    try:
+        status = json.loads(subprocess.run([*command, "status", "--json"], env=environ, capture_output=True, text=True, check=True).stdout)
+        profile = configparser.ConfigParser()
+        profile.read(status["config_file"])
+        yield Stack(
+            environ=environ,
+            host=status["host"],
+            token=profile["DEFAULT"]["token"],
+            mlflow=status["mlflow"],
+            kafka=status["kafka"],
+            config_file=status["config_file"],
+            tables=Path(status["tables"]),
+        )
+    finally:
+        stopped = subprocess.run([*command, "down"], env=environ, capture_output=True, text=True, timeout=240, check=False)
+        assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+
+
+@dataclass(frozen=True)
+class Models:
+    """Registered versions: `name`/`double` answers 2·x, `name`/`triple` 3·x, `name`/`unloadable` never loads."""
+
+    name: str
+    double: str
+    triple: str
+    unloadable: str
+
+
+@pytest.fixture(scope="session")
+def models(stack: Stack) -> Models:
+    name = "affine"
+    return Models(
+        name,
+        register(stack.mlflow, name, Affine(2.0)),
+        register(stack.mlflow, name, Affine(3.0)),
+        register(stack.mlflow, name, Unloadable()),
+    )
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """An endpoint in service."""
+
+    name: str
+    id: str
+    table: Path
+    invocations: str
+
+    def entity(self, models: Models, version: str, **more: Any) -> dict[str, Any]:
+        return {"entity_name": models.name, "entity_version": version, "workload_size": "Small", **more}
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[LocalStack]:
-    """A stack that is not started yet; it is gone after the test."""
-    stack = LocalStack(tmp_path)
-    yield stack
-    stack.down()
+def deploy(stack: Stack, models: Models) -> Iterator[Callable[..., Deployed]]:
+    """Makes endpoints of their own for a test, and deletes them after it."""
+    made: list[str] = []
+
+    def make(version: str | None = None, **entity: Any) -> Deployed:
+        name = f"e{uuid4().hex[:8]}"
+        sent = {"entity_name": models.name, "entity_version": version or models.double, "workload_size": "Small", **entity}
+        if "max_provisioned_concurrency" in entity:
+            del sent["workload_size"]
+        body = {
+            "name": name,
+            "config": {"served_entities": [sent]},
+            "ai_gateway": {"inference_table_config": {"enabled": True, "catalog_name": CATALOG, "schema_name": SCHEMA}},
+        }
+        with stack.client() as client:
+            created = client.post("/api/2.0/serving-endpoints", json=body)
+            assert created.status_code == 200, created.text
+            made.append(name)
+            found = wait_for_update(client, name)
+        assert found["state"] == {"ready": "READY", "config_update": "NOT_UPDATING", "suspend": "NOT_SUSPENDED"}, found
+        return Deployed(
+            name, found["id"], stack.tables / CATALOG / SCHEMA / f"{name}_payload", f"{stack.host}/serving-endpoints/{name}/invocations"
+        )
+
+    yield make
+    with stack.client() as client:
+        for name in made:
+            client.delete(f"/api/2.0/serving-endpoints/{name}")
+
+
+def wait_for_update(client: httpx.Client, name: str) -> dict[str, Any]:
+    """The endpoint once its update has ended, however it ended."""
+    give_up_at = time.monotonic() + DEPLOY_TIMEOUT_S
+    while True:
+        found: dict[str, Any] = client.get(f"/api/2.0/serving-endpoints/{name}").json()
+        if found["state"]["config_update"] != "IN_PROGRESS":
+            return found
+        assert time.monotonic() < give_up_at, found
+        time.sleep(0.3)
+
+
+async def eventually(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    """Wait until `condition()` holds; returns what it returned."""
+    async with asyncio.timeout(timeout_s):
+        while not (found := condition()):
+            await asyncio.sleep(0.2)
+    return found
