@@ -58,7 +58,7 @@ def down(settings: StackSettings, progress: Progress) -> None:
     ask_to_stop(settings)
     while not is_free(settings):
         status = read_status(settings)
-        for process in status["processes"] if status else []:
+        for process in [p for p in status["processes"] if p["state"].startswith("stop")] if status else []:
             progress.process(process["name"], process["state"])
         time.sleep(LOOK_EVERY_S)
     progress.note("stopped")

@@ -13,12 +13,14 @@ from services.cli.places import PROJECT, StatePlaces
 from services.ingress.settings import IngressSettings
 from services.logger.settings import LoggerSettings
 from services.scaler.settings import ScalerSettings
+from services.scorer.settings import ScorerSettings
 from services.shared.errors import SettingsInvalid
 from services.shared.node import MAX_SOCKET_PATH, SOCKET_NAME
 from services.shared.readiness import LISTEN_VARIABLE, READY_VARIABLE
 from services.shared.settings import PREFIX, ServiceSettings, load_settings, unknown_variables
 
 _NO_SETTINGS = {READY_VARIABLE, LISTEN_VARIABLE}  # how processes are handed a descriptor
+_PER_REPLICA = {("scorer", "pool_id"), ("scorer", "replica_id"), ("scorer", "refusing")}  # the supervisor's to set, not a person's
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
@@ -27,6 +29,7 @@ class StackSettings(ServiceSettings):
 
     state: Path = Field(PROJECT / ".penstock", description="folder that holds all state of the stack")
     ingress: IngressSettings = IngressSettings()
+    scorer: ScorerSettings = ScorerSettings()
     scaler: ScalerSettings = ScalerSettings()
     logger: LoggerSettings = LoggerSettings()
 
@@ -69,6 +72,8 @@ def setting_lines(settings: StackSettings) -> Iterator[SettingLine]:
             yield SettingLine(f"{PREFIX}{name}".upper(), "", name, _text(current), _text(field.default), field.description or "")
             continue
         for key, field in section.model_fields.items():
+            if (name, key) in _PER_REPLICA:
+                continue
             variable = f"{PREFIX}{name}_{key}".upper()
             yield SettingLine(variable, name, key, _text(getattr(current, key)), _text(field.default), field.description or "")
 

@@ -20,7 +20,6 @@ from services.cli.settings import StackSettings
 from services.shared.readiness import LISTEN_VARIABLE
 from services.shared.settings import PREFIX
 
-EVALUATION_LIMIT_S = 120.0  # what a scorer may still be busy with when it is asked to leave (design §4)
 GRACE_S = 10.0  # on top of what a process may have to finish
 KAFKA_GRACE_S = 30.0
 
@@ -80,7 +79,7 @@ class Stack:
             f"{PREFIX}SCORER_POOL_ID": pool_id,
             f"{PREFIX}SCORER_REFUSING": str(int(refusing)),
         }
-        spec = self._service(f"scorer-{replica_id}", "scorer", EVALUATION_LIMIT_S + GRACE_S, (), variables)
+        spec = self._service(f"scorer-{replica_id}", "scorer", self.settings.scorer.evaluation_limit_s + GRACE_S, (), variables)
         return replace(spec, may_leave=True, must_start=False)
 
     def _service(

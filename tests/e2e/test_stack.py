@@ -1,0 +1,123 @@
+"""The stack as its owner sees it: it comes up, survives deaths, goes without a trace, and says what is wrong in one line."""
+
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from services.cli.admin_token import read_token
+from tests.e2e.own_stack import OwnStack
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[OwnStack]:
+    """Not started yet; gone after the test."""
+    stack = OwnStack(tmp_path)
+    yield stack
+    stack.down()
+
+
+def wait_for(what: str, holds: Callable[[], bool], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.1)
+
+
+def alive(processes: list[psutil.Process]) -> list[str]:
+    return [str(p) for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def is_back(stack: OwnStack, name: str, old_pid: int) -> bool:
+    process = stack.process(name)
+    return bool(process["state"] == "ready" and process["pid"] != old_pid)
+
+
+def listens(address: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((urlsplit(address).hostname, urlsplit(address).port)) == 0
+
+
+def test_up_serves_and_down_leaves_nothing(own_stack: OwnStack) -> None:
+    own_stack.up()
+    status = own_stack.status()
+    assert {process["state"] for process in status["processes"]} == {"ready"}
+    config_file = Path(status["config_file"])
+    assert stat.S_IMODE(config_file.stat().st_mode) == 0o600
+    answer = httpx.get(
+        f"{status['host']}/api/2.0/serving-endpoints", headers={"Authorization": f"Bearer {read_token(config_file)}"}, trust_env=False
+    )
+    assert answer.status_code == 200
+    processes = own_stack.everything()
+    assert len(processes) >= 8  # supervisor, keeper, three servers, three services
+
+    own_stack.down()
+    assert alive(processes) == []
+    assert not any(listens(address) for address in (status["host"], status["mlflow"], status["redis"], f"kafka://{status['kafka']}"))
+
+    token, began_at = read_token(config_file), time.monotonic()
+    own_stack.up()
+    took_s = time.monotonic() - began_at
+    print(f"second start: {took_s:.1f} s")
+    assert took_s < 15
+    assert read_token(config_file) == token
+
+
+def test_a_killed_process_is_started_again_and_a_killed_supervisor_leaves_nothing(own_stack: OwnStack) -> None:
+    own_stack.up()
+    for name in ("redis", "ingress-0", "kafka"):
+        pid = own_stack.process(name)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(f"{name} ready again", partial(is_back, own_stack, name, pid), 30)
+        assert own_stack.process(name)["restarts"] == 1
+
+    keeper = next(p for p in own_stack.everything() if "keeper.py" in " ".join(p.cmdline()))
+    keeper.kill()
+    wait_for("another keeper", lambda: any("keeper.py" in " ".join(p.cmdline()) and p != keeper for p in own_stack.everything()), 10)
+
+    processes = own_stack.everything()
+    os.kill(own_stack.status()["supervisor"], signal.SIGKILL)
+    wait_for("nothing left", lambda: alive(processes) == [], 15)
+    own_stack.up()  # and the folder is as good as before
+
+
+def test_a_stack_that_cannot_start_says_why_in_one_line(own_stack: OwnStack, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for part in ("KAFKA", "REDIS", "MLFLOW", "INGRESS"):
+            refuses(own_stack, f"PENSTOCK_{part}_PORT", **{f"PENSTOCK_{part}_PORT": port})
+    refuses(own_stack, "no such setting: PENSTOCK_FOO", PENSTOCK_FOO="1")
+    refuses(own_stack, "Java 17", JAVA_HOME=str(tmp_path))
+    refuses(own_stack, "PENSTOCK_KAFKA_BOOTSTRAP", PENSTOCK_KAFKA_BOOTSTRAP="127.0.0.1:1")
+    refuses(own_stack, "too long", PENSTOCK_STATE=str(tmp_path / ("x" * 100)))
+    done = own_stack.run("status")
+    assert done.returncode != 0
+    assert "no stack is running" in done.stderr
+
+
+def test_one_folder_holds_one_stack_and_two_folders_hold_two(own_stack: OwnStack, tmp_path: Path) -> None:
+    own_stack.up()
+    refuses(own_stack, "in use by another stack")
+    other = OwnStack(tmp_path / "other")
+    try:
+        other.up()
+        assert {process["state"] for process in own_stack.status()["processes"]} == {"ready"}
+        assert other.status()["host"] != own_stack.status()["host"]
+    finally:
+        other.down()
+
+
+def refuses(stack: OwnStack, said: str, **variables: str) -> None:
+    done = stack.run("up", **variables)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
