@@ -1,11 +1,14 @@
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
 from services.cli.admin_token import read_token, write_profile
+from services.cli.failures import StackFailure
 from services.cli.kafka_broker import server_properties
-from services.cli.preflight import parse_java_version
+from services.cli.ports import LOOPBACK, claim_port
+from services.cli.preflight import fetch_kafka_jars, parse_java_version
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,16 @@ def test_a_profile_is_its_owners_alone_and_is_read_back(tmp_path: Path) -> None:
     assert read_token(file) == "dapi%2"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text().startswith("[DEFAULT]\nhost = http://127.0.0.1:2\n")
+
+
+def test_jars_that_are_not_there_need_maven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StackFailure, match="Maven"):
+        fetch_kafka_jars()
+
+
+def test_a_port_somebody_listens_on_names_its_setting() -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StackFailure, match=f"port {port} for Redis is in use; set PENSTOCK_REDIS_PORT"):
+            claim_port(port, "Redis", "PENSTOCK_REDIS_PORT")
