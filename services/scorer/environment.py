@@ -19,7 +19,7 @@ HOST_PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 
 async def build_environment(spec: EnvironmentSpec, model: Path, state: Path, build_log: BuildLog) -> Path:
-    """Return the environment's interpreter (`state` is absolute), building what is not there. Raises DeploymentFailed, with uv's own last words."""
+    """Return the environment's interpreter (`state` is absolute). Raises DeploymentFailed with uv's own last words."""
     environments = state / "environments"
     folder = environments / spec.digest
     async with node_lock(environments / f"{spec.digest}.lock"):

@@ -110,7 +110,7 @@ class Replica:
         await self._redis.aclose()
 
     async def _deploy(self) -> Evaluate:
-        state = self._settings.state.absolute()
+        state = self._settings.state.resolve()  # mlflow refuses a model behind a link
         build_log = BuildLog(state / "logs" / f"build-{self._pool.pool_id}.log")
         try:
             variables = self._open_variables()

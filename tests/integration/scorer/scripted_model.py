@@ -1,0 +1,26 @@
+"""A model from code for the scorer's tests."""
+
+import os
+import time
+
+import mlflow.models
+import mlflow.pyfunc
+import numpy
+
+
+class Scripted(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Does what its first value says: a number n ≥ 0 comes back doubled after n/1000 s; -1 crashes, -2 raises, -3 is NaN."""
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # mlflow makes a schema of hints
+        value = float(numpy.ravel(model_input)[0])
+        if value == -1:
+            os._exit(9)
+        if value == -2:
+            raise RuntimeError("the model does not like this")
+        if value == -3:
+            return [float("nan")]
+        time.sleep(value / 1000)
+        return [value * 2]
+
+
+mlflow.models.set_model(Scripted())
