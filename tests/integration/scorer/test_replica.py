@@ -11,6 +11,7 @@ import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -85,7 +86,8 @@ class Bench:
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 found: dict[str, ScoringReply] = {}
-                for _, fields in await self.redis.xrange(self.stream):
+                entries: Any = await self.redis.xrange(self.stream)
+                for _, fields in entries:
                     for reply in unpack_replies(fields[b"p"]):
                         found.setdefault(reply.request_id, reply)
                 if all(r.request_id in found for r in requests):
@@ -165,8 +167,9 @@ async def bench(kafka: KafkaSettings, redis_settings: RedisSettings, tmp_path: P
     from services.scorer.requirements import read_environment_spec
 
     entity = EntitySpec(name="m-1", model_name="m", model_version="1")
+    config = ConfigSpec(entities=(entity,), routes=(Route(entity="m-1", traffic_percentage=100),))
     event = EndpointCreated(
-        at_ms=1, name=f"bench-{uuid4().hex}", creator="admin", config=ConfigSpec(entities=(entity,), routes=(Route(entity="m-1", traffic_percentage=100),))
+        at_ms=1, name=f"bench-{uuid4().hex}", creator="admin", config=config
     )  # fmt: skip
     events = EventLog(kafka)
     await events.start()
@@ -243,7 +246,7 @@ async def test_poison_costs_three_attempts_and_no_neighbour(bench: Bench) -> Non
     await bench.lag_is_zero()
     assert poison.request_id in await bench.dead_letter_ids()
     assert (await bench.rows(poison))[0].status == 500
-    assert int(await bench.redis.get(f"penstock:attempts:{poison.request_id}")) == 3
+    assert await bench.redis.get(f"penstock:attempts:{poison.request_id}") == b"3"
 
 
 async def test_a_killed_host_costs_only_time(bench: Bench) -> None:
