@@ -1,4 +1,4 @@
-"""The whole replica as a process, on real Kafka and Redis, with a model from an MLflow registry in sqlite."""
+"""The whole replica as a process, on real Kafka and Redis; its model is laid in place and scored in this project's environment."""
 
 import asyncio
 import json
