@@ -1,0 +1,221 @@
+"""What clients may send, and how each refusal reads."""
+
+from typing import Any
+
+import pytest
+
+from services.ingress.payloads import parse_config, parse_create, parse_gateway, to_config_spec, to_gateway
+from services.shared.control_events import ConfigSpec, Route
+from services.shared.errors import ParameterInvalid
+
+MODEL = {"entity_name": "main.ml.churn", "entity_version": "3"}
+OLD_MODEL = {"model_name": "churn", "model_version": "3"}
+TABLE = {"catalog_name": "main", "schema_name": "ml"}
+
+
+def seal(value: str) -> str:
+    return f"sealed {value}"
+
+
+def spec(body: dict[str, Any]) -> ConfigSpec:
+    return to_config_spec(parse_config(body), "ep", seal)
+
+
+def of(**entity: Any) -> dict[str, Any]:
+    return {"served_entities": [{**MODEL, **entity}]}
+
+
+def routed(*shares: Any, field: str = "served_entity_name", names: str = "abc") -> dict[str, Any]:
+    entities = [{**MODEL, "name": n} for n, _ in zip(names, shares, strict=False)]
+    routes = [{field: n, "traffic_percentage": share} for n, share in zip(names, shares, strict=False)]
+    return {"served_entities": entities, "traffic_config": {"routes": routes}}
+
+
+@pytest.mark.parametrize(
+    ("body", "shares"),
+    [
+        pytest.param(of(), {"churn-3": 100}, id="one entity gets a name and all traffic"),
+        pytest.param({"served_models": [OLD_MODEL]}, {"churn-3": 100}, id="the old form"),
+        pytest.param({"served_entities": [OLD_MODEL]}, {"churn-3": 100}, id="old names in the new form"),
+        pytest.param({"served_entities": [], "served_models": [OLD_MODEL]}, {"churn-3": 100}, id="an empty new form beside the old one"),
+        pytest.param(of(entity_version=3), {"churn-3": 100}, id="a version that is a number"),
+        pytest.param(of(entity_version="+1"), {"churn--1": 100}, id="a default name Kafka can have in a topic"),
+        pytest.param(of(entity_name="main.ml.the model"), {"the-model-3": 100}, id="a model name with a space"),
+        pytest.param(of(entity_name="m" * 80), {"m" * 63: 100}, id="a long model name is cut"),
+        pytest.param(routed(80, 20), {"a": 80, "b": 20}, id="a split"),
+        pytest.param(routed("90", "10", field="served_model_name"), {"a": 90, "b": 10}, id="percentages as text, old route names"),
+        pytest.param(routed(100, 0), {"a": 100, "b": 0}, id="a share of nothing"),
+        pytest.param({**of(), "traffic_config": {"routes": []}}, {"churn-3": 100}, id="no routes for one entity"),
+        pytest.param({**of(), "email_notifications": 1, "name": "ep"}, {"churn-3": 100}, id="unknown fields are ignored"),
+    ],
+)
+def test_routes_of_a_config(body: dict[str, Any], shares: dict[str, int]) -> None:
+    made = spec(body)
+    assert made.routes == tuple(Route(entity=name, traffic_percentage=share) for name, share in shares.items())
+    assert {entity.name for entity in made.entities} >= set(shares)
+
+
+def test_an_entity_with_everything() -> None:
+    made = spec(
+        of(name="a", workload_type="CPU", min_provisioned_concurrency="4", max_provisioned_concurrency=8, environment_vars={"K": "v"})
+    )
+    entity = made.entities[0]
+    assert (entity.model_name, entity.model_version, entity.concurrency) == ("main.ml.churn", "3", (4, 8))
+    assert entity.environment_vars == {"K": "sealed v"}
+
+
+PROVISIONED = "Provisioned concurrency bounds are multiples of 4, the minimum not above the maximum."
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param({}, "The config needs at least one served entity ('served_entities').", id="no entity"),
+        pytest.param(
+            {"served_entities": [{**MODEL, "name": f"e{n}"} for n in range(16)]},
+            "An endpoint holds at most 15 served entities; 16 were given.",
+            id="too many entities",
+        ),
+        pytest.param({"served_entities": [{}]}, "Each served entity needs 'entity_name' and 'entity_version'.", id="no model"),
+        pytest.param(
+            {"served_entities": [{"entity_name": "m"}]}, "Each served entity needs 'entity_name' and 'entity_version'.", id="no version"
+        ),
+        pytest.param(
+            {"served_entities": [MODEL, MODEL]}, "Served entity names must be unique within the endpoint; got churn-3, churn-3.", id="twins"
+        ),
+        pytest.param(
+            of(external_model={}), "External models are not supported; serve a model registered in MLflow.", id="an external model"
+        ),
+        pytest.param(
+            of(workload_type="GPU_SMALL"),
+            "Workload type 'GPU_SMALL' is not available: this installation has CPU replicas only.",
+            id="a GPU",
+        ),
+        pytest.param(of(workload_size="Huge"), "Workload size must be one of Small, Medium, Large; got 'Huge'.", id="an unknown size"),
+        pytest.param(
+            of(workload_size="Small", max_provisioned_concurrency=4),
+            "'workload_size' and provisioned concurrency exclude each other.",
+            id="two sizes at once",
+        ),
+        pytest.param(
+            of(min_provisioned_concurrency=4),
+            "'min_provisioned_concurrency' needs 'max_provisioned_concurrency' beside it.",
+            id="a minimum alone",
+        ),
+        pytest.param(of(max_provisioned_concurrency=6), PROVISIONED, id="no multiple of 4"),
+        pytest.param(of(min_provisioned_concurrency=8, max_provisioned_concurrency=4), PROVISIONED, id="a minimum above the maximum"),
+        pytest.param(
+            of(environment_vars={f"K{n}": "" for n in range(31)}),
+            "A served entity takes at most 30 environment variables; 31 were given.",
+            id="too many variables",
+        ),
+        pytest.param(of(environment_vars={"1K": ""}), "'1K' is no name of an environment variable.", id="no name of a variable"),
+        pytest.param(
+            of(environment_vars={"K": "{{ secrets/s/k }}"}),
+            "Environment variable 'K' refers to a secret; secret scopes are not supported yet.",
+            id="a secret scope",
+        ),
+        pytest.param(
+            of(environment_vars={"K": "a\0b"}),
+            "Environment variable 'K' holds a NUL character, which no process can be given.",
+            id="a NUL in a value",
+        ),
+        pytest.param(
+            {"served_entities": [{**MODEL, "name": "a"}, {**MODEL, "name": "b"}]},
+            "Several served entities need a 'traffic_config' whose shares sum to 100.",
+            id="two entities without shares",
+        ),
+        pytest.param(routed(50, 49), "The traffic percentages must sum to 100; they sum to 99.", id="too little"),
+        pytest.param(routed(60, 50), "The traffic percentages must sum to 100; they sum to 110.", id="too much"),
+        pytest.param(
+            {**of(), "traffic_config": {"routes": [{"served_entity_name": "z", "traffic_percentage": 100}]}},
+            "The traffic config routes to 'z', which is not a served entity of this config.",
+            id="a route to nobody",
+        ),
+        pytest.param(routed(50, 50, names="aa") | of(name="a"), "The traffic config names a served entity twice.", id="a route twice"),
+        pytest.param(
+            {**of(), "auto_capture_config": {"catalog_name": "main"}},
+            "An inference table needs 'catalog_name' and 'schema_name'.",
+            id="half a table",
+        ),
+    ],
+)
+def test_a_config_is_refused(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterInvalid) as refused:
+        spec(body)
+    assert (refused.value.message, refused.value.code) == (message, "INVALID_PARAMETER_VALUE")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        pytest.param(of(name="a b"), "served_entities.0.name", id="a name with a space"),
+        pytest.param(of(name="é"), "served_entities.0.name", id="a name that is no ASCII"),
+        pytest.param(of(name="a\n"), "served_entities.0.name", id="a name with a line end"),
+        pytest.param(of(name="a" * 64), "served_entities.0.name", id="a name too long"),
+        pytest.param(of(max_provisioned_concurrency=0), "served_entities.0.max_provisioned_concurrency", id="a maximum of nothing"),
+        pytest.param(of(min_provisioned_concurrency=-4), "served_entities.0.min_provisioned_concurrency", id="a minimum below nothing"),
+        pytest.param(of(environment_vars=["K"]), "served_entities.0.environment_vars", id="variables in a list"),
+        pytest.param(routed(101), "traffic_config.routes.0.traffic_percentage", id="more than everything"),
+        pytest.param(routed(-1), "traffic_config.routes.0.traffic_percentage", id="less than nothing"),
+        pytest.param(routed("half"), "traffic_config.routes.0.traffic_percentage", id="a share in words"),
+        pytest.param(routed(33.3), "traffic_config.routes.0.traffic_percentage", id="a broken share"),
+        pytest.param({"served_entities": "m"}, "served_entities", id="entities that are no list"),
+        pytest.param(
+            {**of(), "auto_capture_config": {**TABLE, "catalog_name": "../x"}}, "auto_capture_config.catalog_name", id="a path as a name"
+        ),
+    ],
+)
+def test_a_malformed_field_is_named_and_its_value_is_not(body: dict[str, Any], field: str) -> None:
+    with pytest.raises(ParameterInvalid, match=rf"^Invalid request: '{field}': ") as refused:
+        spec(body)
+    assert refused.value.code == "INVALID_PARAMETER_VALUE"
+    assert "../x" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        pytest.param({"name": "databricks-x"}, "Endpoint names must not start with 'databricks-'.", id="a reserved name"),
+        pytest.param(
+            {"rate_limits": [{"calls": 1}]},
+            "Rate limits are not enforced yet, so they are not accepted; remove 'rate_limits'.",
+            id="limits nobody would hold",
+        ),
+        pytest.param({"name": None}, "Invalid request: 'name': Input should be a valid string", id="no name"),
+        pytest.param({"name": "a/b"}, "Invalid request: 'name': Value error, may hold letters", id="a name with a slash"),
+        pytest.param({"config": 1}, "Invalid request: 'config': Input should be", id="a config that is a number"),
+    ],
+)
+def test_a_create_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterInvalid) as refused:
+        parse_create({"name": "ep", "config": of(), **changed})
+    assert refused.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("body", "stored"),
+    [
+        pytest.param({}, {}, id="nothing clears it"),
+        pytest.param(
+            {"inference_table_config": TABLE},
+            {"inference_table_config": {**TABLE, "table_name_prefix": "ep", "enabled": True}},
+            id="a table takes the endpoint's name",
+        ),
+        pytest.param({"usage_tracking_config": {"enabled": True}}, {"usage_tracking_config": {"enabled": True}}, id="usage tracking"),
+        pytest.param({"fallback_config": {"enabled": False}, "guardrails": {}}, {}, id="what is switched off is accepted"),
+        pytest.param(
+            {"usage_tracking_config": {"enabled": True, "deep": {"deeper": {}}}},
+            {"usage_tracking_config": {"enabled": True}},
+            id="nothing unbounded is stored: an event too deep could be written and never be folded",
+        ),
+    ],
+)
+def test_a_gateway_is_stored(body: dict[str, Any], stored: dict[str, Any]) -> None:
+    assert to_gateway(parse_gateway(body), "ep") == stored
+
+
+@pytest.mark.parametrize("body", [{"guardrails": {"input": {}}}, {"fallback_config": {"enabled": True}}, {"rate_limits": [{}]}])
+def test_a_gateway_that_would_not_be_enforced_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(ParameterInvalid, match="remove '"):
+        to_gateway(parse_gateway(body), "ep")
