@@ -1,7 +1,8 @@
 """Ends what a killed supervisor leaves behind: `python -I -S keeper.py`, standard library only.
 
 It reads `+<group> <birth>` and `-<group>` lines from the supervisor. End of file means that the supervisor is gone, whatever
-killed it: every process group still on the list gets SIGTERM and, after a grace, SIGKILL.
+killed it: every process group still on the list gets SIGTERM and, after a grace, SIGKILL. The same lines are kept in the
+state folder's journal, for the day on which the keeper is killed as well: the next `penstock up` or `down` reads it.
 """
 
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 GRACE_S = 8.0
 
@@ -45,6 +47,16 @@ def is_ours(group: int, birth: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def left_behind(journal: Path) -> dict[int, str]:
+    """Groups in the journal of a stack that is gone, keeper and all, whose leader still lives."""
+    try:
+        with journal.open(encoding="ascii", errors="replace") as file:
+            groups = read_groups(file)
+    except FileNotFoundError:
+        return {}
+    return {group: birth for group, birth in groups.items() if birth and birth_of(group) == birth}
 
 
 def end_groups(groups: dict[int, str]) -> None:

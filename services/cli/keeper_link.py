@@ -1,9 +1,10 @@
-"""The supervisor's side of the keeper: tells it every process group, and starts another keeper when it dies."""
+"""The supervisor's side of the keeper: tells it, and the journal, every process group; starts another keeper when it dies."""
 
 import asyncio
 import logging
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from services.cli import keeper
 from services.cli.plan import failures_in_a_row, restart_pause_s
@@ -12,15 +13,20 @@ log = logging.getLogger(__name__)
 
 
 class KeeperLink:
-    """`descriptor` is the state folder's lock: the keeper holds it too, so the folder is free only when nothing is left."""
+    """`descriptor` is the state folder's lock: the keeper holds it too, so the folder is free only when nothing is left.
 
-    def __init__(self, descriptor: int) -> None:
+    `journal` is begun anew; who makes the link has seen to what an older one names.
+    """
+
+    def __init__(self, descriptor: int, journal: Path) -> None:
         self._descriptor = descriptor
+        self._journal = journal
         self._groups: dict[int, str] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        self._journal.write_text("")
         await self._spawn()
         self._watch = asyncio.create_task(self._keep_alive(), name="keeper")
 
@@ -33,14 +39,23 @@ class KeeperLink:
         if self._process and self._process.stdin:
             self._process.stdin.close()
             await self._process.wait()
+        self._journal.unlink(missing_ok=True)
 
     def add(self, group: int) -> None:
         self._groups[group] = keeper.birth_of(group)
-        self._tell(f"+{group} {self._groups[group]}\n")
+        self._note(f"+{group} {self._groups[group]}\n")
 
     def forget(self, group: int) -> None:
         self._groups.pop(group, None)
-        self._tell(f"-{group}\n")
+        self._note(f"-{group}\n")
+
+    def _note(self, line: str) -> None:
+        self._tell(line)
+        try:
+            with self._journal.open("a") as file:
+                file.write(line)
+        except OSError as error:  # a full disk: the keeper still knows
+            log.warning("journal of process groups not written", extra={"reason": str(error)})
 
     def _tell(self, lines: str) -> None:
         if self._process and self._process.stdin and not self._process.stdin.is_closing():

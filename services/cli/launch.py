@@ -11,8 +11,10 @@ from contextlib import suppress
 from typing import IO
 
 from services.cli.failures import StackFailure
+from services.cli.keeper import end_groups, left_behind
 from services.cli.log_files import rotate
 from services.cli.preflight import fetch_kafka_jars, find_java, has_kafka_jars
+from services.cli.process_names import short_name
 from services.cli.progress import Progress
 from services.cli.settings import StackSettings
 from services.cli.status import Status, ask_to_stop, read_status
@@ -53,13 +55,18 @@ def stay(supervisor: subprocess.Popen[bytes]) -> int:
 def down(settings: StackSettings, progress: Progress) -> None:
     """Ask the supervisor to stop, and return when nothing of the stack is left. Without a stack it does nothing."""
     if not settings.places.root.exists() or is_free(settings):
-        progress.note("no stack is running")
+        groups = left_behind(settings.places.journal)
+        end_groups(groups)
+        progress.note("ended what a killed stack had left behind" if groups else "no stack is running")
         return
     ask_to_stop(settings)
+    leaving: dict[str, None] = {}  # in the order in which they were seen to go
     while not is_free(settings):
-        status = read_status(settings)
-        for process in [p for p in status["processes"] if p["state"].startswith("stop")] if status else []:
-            progress.process(process["name"], process["state"])
+        if status := read_status(settings):
+            states = {process["name"]: process["state"] for process in status["processes"]}
+            leaving |= {name: None for name, state in states.items() if state in ("stopping", "stopped")}
+            for name in leaving:
+                progress.process(short_name(name), states.get(name, "stopped"))  # a replica that left is on no list any more
         time.sleep(LOOK_EVERY_S)
     progress.note("stopped")
 
@@ -80,8 +87,8 @@ def _require_free(settings: StackSettings) -> None:
     status = None if is_free(settings) else read_status(settings)
     if status:
         raise StackFailure(
-            f"the state folder {settings.places.root} is in use by another stack (process {status['supervisor']}); "
-            "`penstock status` shows it, `penstock down` stops it, PENSTOCK_STATE names another folder"
+            f"the stack in {settings.places.root} is {status['phase']} already: `penstock status` shows it, "
+            "`penstock down` stops it, PENSTOCK_STATE names a folder for another"
         )
 
 

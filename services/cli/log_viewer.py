@@ -6,17 +6,20 @@ from pathlib import Path
 
 from services.cli.failures import StackFailure
 from services.cli.log_files import tail
+from services.cli.process_names import names_meant, names_to_offer, short_name
 
 LINES = 200
 LOOK_EVERY_S = 0.2
 
 
-def matching_logs(folder: Path, service: str | None) -> list[Path]:
-    """The logs of a process, or of all processes of a service. Raises StackFailure when there are none."""
-    found = sorted(file for file in folder.glob("*.log") if service in (None, file.stem, file.stem.partition("-")[0]))
+def matching_logs(folder: Path, asked: str | None) -> list[Path]:
+    """The logs a person means by a process, a service or a served entity; None: all. Raises StackFailure when there are none."""
+    logs = sorted(folder.glob("*.log"))
+    if not logs:
+        raise StackFailure(f"there are no logs in {folder} yet")
+    found = [file for file in logs if asked is None or asked in names_meant(file.stem)]
     if not found:
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.log"))) or "none yet"
-        raise StackFailure(f"there is no log of {service}; there are: {known}" if service else f"there are no logs in {folder} yet")
+        raise StackFailure(f"there is no log of {asked}; there are: {', '.join(names_to_offer(file.stem for file in logs))}")
     return found
 
 
@@ -24,15 +27,15 @@ def recent_lines(files: list[Path]) -> Iterator[str]:
     """Each file's last lines; with more than one file each line says whose it is."""
     for file in files:
         for line in tail(file, LINES):
-            yield line if len(files) == 1 else f"{file.stem}: {line}"
+            yield line if len(files) == 1 else f"{short_name(file.stem)}: {line}"
 
 
-def following_lines(folder: Path, service: str | None) -> Iterator[str]:
+def following_lines(folder: Path, asked: str | None) -> Iterator[str]:
     """Lines written from now on, for ever; files that appear meanwhile are read from their beginning."""
-    positions = {file: file.stat().st_size for file in matching_logs(folder, service)}
+    positions = {file: file.stat().st_size for file in matching_logs(folder, asked)}
     pending: dict[Path, bytes] = {}
     while True:
-        for file in matching_logs(folder, service):
+        for file in matching_logs(folder, asked):
             size, position = file.stat().st_size, positions.get(file, 0)
             if size == position:
                 continue
@@ -42,5 +45,5 @@ def following_lines(folder: Path, service: str | None) -> Iterator[str]:
                 positions[file] = opened.tell()
             *complete, pending[file] = (pending.get(file, b"") + read).split(b"\n")
             for line in complete:
-                yield f"{file.stem}: {line.decode(errors='replace')}"
+                yield f"{short_name(file.stem)}: {line.decode(errors='replace')}"
         time.sleep(LOOK_EVERY_S)

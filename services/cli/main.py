@@ -11,6 +11,7 @@ from rich.table import Table
 
 from services.cli import launch
 from services.cli.failures import StackFailure
+from services.cli.keeper import left_behind
 from services.cli.log_viewer import following_lines, matching_logs, recent_lines
 from services.cli.progress import Progress
 from services.cli.settings import load_stack_settings, setting_lines
@@ -57,7 +58,9 @@ def status(as_json: bool = typer.Option(False, "--json", help="For programs.")) 
     settings = load_stack_settings()
     current = read_status(settings)
     if current is None:
-        raise StackFailure(f"no stack is running in {settings.places.root}; `penstock up` starts one")
+        left = len(left_behind(settings.places.journal)) if launch.is_free(settings) else 0
+        found = f", but {left} processes of a killed one are left: `penstock down` ends them" if left else ": `penstock up` starts one"
+        raise StackFailure(f"no stack is running in {settings.places.root}{found}")
     if as_json:
         print(json.dumps(current, indent=2))
     else:
@@ -66,10 +69,10 @@ def status(as_json: bool = typer.Option(False, "--json", help="For programs.")) 
 
 @app.command()
 def logs(
-    service: str | None = typer.Argument(None, help="A process or a service: kafka, ingress, scorer, ..."),
+    service: str | None = typer.Argument(None, help="kafka, ingress, scorer, build, ..., or a served entity's name"),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on with what is written from now on."),
 ) -> None:
-    """Print the last lines of the logs, of one service or of all."""
+    """Print the last lines of the logs: of one process, of one service, of one served entity, or of all."""
     folder = load_stack_settings().places.logs
     for line in recent_lines(matching_logs(folder, service)):
         print(line)

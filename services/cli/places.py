@@ -19,6 +19,11 @@ class StatePlaces:
         return self.root / "lock"
 
     @property
+    def journal(self) -> Path:
+        """The process groups that are alive, in the keeper's own lines."""
+        return self.root / "processes"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

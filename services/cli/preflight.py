@@ -38,7 +38,7 @@ def parse_java_version(said: str) -> int | None:
 def require_disk(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE_BYTES:
-        raise StackFailure(f"the disk of {folder} is full: {free // 1024**2} MiB are free, and at least 1024 are needed")
+        raise StackFailure(f"the disk of {folder} is nearly full: {free // 1024**2} MiB are free, and at least 1024 are needed")
 
 
 def has_kafka_jars() -> bool:

@@ -1,6 +1,7 @@
 """The state of the stack as its supervisor tells it, and how a person sees it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.cli.plan import kind_of
+from services.cli.process_names import ReplicaName, by_age, parse_replica, shortened
 from services.cli.settings import StackSettings, without_password
 from services.shared.errors import DependencyLost
 from services.shared.node import Node
@@ -15,15 +17,17 @@ from services.shared.node import Node
 Status = dict[str, Any]  # as `penstock status --json` prints it
 
 _PURPOSE = {
-    "kafka": "the log every request crosses",
-    "redis": "carries answers back",
+    "kafka": "carries requests",
+    "redis": "carries answers",
     "mlflow": "model registry",
     "ingress": "REST API",
-    "scaler": "starts and stops scorer replicas",
-    "logger": "writes inference tables",
-    "scorer": "one replica of a served model",
+    "scaler": "starts replicas",
+    "logger": "inference tables",
 }
 _COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "backing-off": "red", "stopping": "yellow", "stopped": "red"}
+_FACTS = ("state", "pid", "up for", "restarts")
+_OTHER_COLUMNS_CHARS = 59  # of a replica's row at its widest: a backing-off, refusing one with a pid of seven digits
+_ENDPOINT_CHARS = 10
 
 
 def read_status(settings: StackSettings) -> Status | None:
@@ -44,23 +48,49 @@ def ask_to_stop(settings: StackSettings) -> None:
 
 
 def show_status(console: Console, status: Status) -> None:
-    console.print(f"Penstock is [bold]{status['phase']}[/bold], up for {_age(status['uptime_s'])}", highlight=False)
+    console.print(f"Penstock is [bold]{status['phase']}[/bold], up for {age(status['uptime_s'])}", highlight=False)
+    for problem in status["problems"]:
+        console.print(f"[bold red]![/] {escape(problem)}", highlight=False, soft_wrap=True)
     _show_places(console, status)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("process", "state", "pid", "up for", "restarts", "what it does"):
-        table.add_column(title, justify="right" if title in ("pid", "restarts") else "left")
-    for process in status["processes"]:
-        state = process["state"]
-        table.add_row(
-            process["name"],
-            f"[{_COLOURS.get(state, 'default')}]{state}[/]",
-            str(process["pid"] or ""),
-            _age(process["uptime_s"]) if process["uptime_s"] is not None else "",
-            str(process["restarts"]),
-            _PURPOSE.get(kind_of(process["name"]), ""),
-        )
+    replicas = {process["name"]: replica for process in status["processes"] if (replica := parse_replica(process["name"]))}
     console.print()
-    console.print(table)
+    console.print(_process_table([process for process in status["processes"] if process["name"] not in replicas]))
+    if replicas:
+        of_replicas = [process for process in status["processes"] if process["name"] in replicas]
+        console.print()
+        console.print(_replica_table(of_replicas, replicas, console.width))
+
+
+def _process_table(processes: list[Status]) -> Table:
+    table = _table("process", *_FACTS, "what it does")
+    for process in processes:
+        table.add_row(process["name"], *_facts(process), _PURPOSE.get(kind_of(process["name"]), ""))
+    return table
+
+
+def _replica_table(processes: list[Status], replicas: Mapping[str, ReplicaName], width: int) -> Table:
+    """The endpoint is told, by the start of its id, only where two of them serve an entity of the same name."""
+    ambiguous = len({(r.endpoint_id, r.entity) for r in replicas.values()}) > len({r.entity for r in replicas.values()})
+    table = _table("served entity", *(["endpoint"] if ambiguous else []), "config", "replica", *_FACTS)
+    room = width - _OTHER_COLUMNS_CHARS - (_ENDPOINT_CHARS if ambiguous else 0)
+    for process in sorted(processes, key=lambda process: by_age(replicas[process["name"]])):
+        replica = replicas[process["name"]]
+        endpoint = [f"{replica.endpoint_id[:6]}…"] if ambiguous else []
+        table.add_row(shortened(replica.entity, room), *endpoint, replica.config_version, replica.number, *_facts(process))
+    return table
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for title in titles:
+        table.add_column(title, justify="right" if title in ("pid", "restarts", "config", "replica") else "left", no_wrap=True)
+    return table
+
+
+def _facts(process: Status) -> tuple[str, ...]:
+    state = process["state"]
+    alive_for = age(process["uptime_s"]) if process["uptime_s"] is not None else ""
+    return f"[{_COLOURS.get(state, 'default')}]{state}[/]", str(process["pid"] or ""), alive_for, str(process["restarts"])
 
 
 def show_ready(console: Console, status: Status, took_s: float) -> None:
@@ -69,9 +99,9 @@ def show_ready(console: Console, status: Status, took_s: float) -> None:
     _show_places(console, status)
     console.print(
         "\nGo on with\n"
-        f"  export DATABRICKS_CONFIG_FILE={escape(status['config_file'])}   # databricks-sdk, mlflow.deployments and the CLI need no more\n"
+        f"  export DATABRICKS_CONFIG_FILE={escape(status['config_file'])}   [dim]# all the SDK and CLI need[/]\n"
         f"  export MLFLOW_TRACKING_URI={escape(status['mlflow'])}\n"
-        "  penstock status · penstock logs \\[service] -f · penstock settings · penstock down",
+        "  penstock status · penstock logs -f · penstock settings · penstock down",
         highlight=False,
         soft_wrap=True,
     )
@@ -91,9 +121,12 @@ def _show_places(console: Console, status: Status) -> None:
         console.print(f"  {name:<9} {escape(value)}", highlight=False, soft_wrap=True)
 
 
-def _age(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 60:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+def age(seconds: float) -> str:
+    """`54 s`, then the two largest units: `1m 54s`, `2h 1m`, `3d 2h`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, days = minutes // 60, minutes // 1440
+    if days:
+        return f"{days}d {hours % 24}h"
+    if hours:
+        return f"{hours}h {minutes % 60}m"
+    return f"{minutes}m {rest}s" if minutes else f"{rest} s"

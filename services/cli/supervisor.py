@@ -22,6 +22,7 @@ from typing import Any
 from services.cli.admin_token import ensure_admin
 from services.cli.child import Child
 from services.cli.failures import StackFailure
+from services.cli.keeper import end_groups, left_behind
 from services.cli.keeper_link import KeeperLink
 from services.cli.log_files import prune_replica_logs
 from services.cli.plan import TOPICS, ChildState, kind_of, needs_of, stop_waves
@@ -90,6 +91,7 @@ class Supervisor:
             "config_file": str(places.config_file),
             "supervisor": os.getpid(),
             "uptime_s": self._age_s(),
+            "problems": self._problems(),
             "processes": [child.status() for child in self._children.values()],
         }
 
@@ -140,10 +142,15 @@ class Supervisor:
         """A full disk shows first as other faults; say it where a person looks."""
         while True:
             await asyncio.sleep(DISK_LOOK_S)
-            try:
-                require_disk(self._stack.places.root)
-            except StackFailure as failure:
-                log.error("disk nearly full", extra={"reason": str(failure)})
+            for problem in self._problems():
+                log.error("disk nearly full", extra={"reason": problem})
+
+    def _problems(self) -> list[str]:
+        try:
+            require_disk(self._stack.places.root)
+        except StackFailure as failure:
+            return [str(failure)]
+        return []
 
     def _operations(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
         return {
@@ -222,10 +229,19 @@ async def take_lock(path: Path) -> int:
         raise StackFailure(f"the state folder {path.parent} is in use by another stack") from None
 
 
+def end_left_behind(journal: Path) -> None:
+    """End what a supervisor and a keeper left that were killed at the same moment."""
+    groups = left_behind(journal)
+    if groups:
+        log.warning("ending what a killed stack left behind", extra={"groups": len(groups)})
+        end_groups(groups)
+
+
 async def supervise(settings: StackSettings, report: Callable[[dict[str, Any]], None], until_eof: bool) -> None:
     places = settings.places
     descriptor = await take_lock(places.lock)
-    keeper = KeeperLink(descriptor)
+    await asyncio.to_thread(end_left_behind, places.journal)
+    keeper = KeeperLink(descriptor, places.journal)
     await keeper.start()
     try:
         supervisor = Supervisor(await asyncio.to_thread(Stack, settings), keeper, report)

@@ -106,7 +106,7 @@ def test_a_stack_that_cannot_start_says_why_in_one_line(own_stack: OwnStack, tmp
 
 def test_one_folder_holds_one_stack_and_two_folders_hold_two(own_stack: OwnStack, tmp_path: Path) -> None:
     own_stack.up()
-    refuses(own_stack, "in use by another stack")
+    refuses(own_stack, "is ready already")
     other = OwnStack(tmp_path / "other")
     try:
         other.up()

@@ -15,6 +15,7 @@ from databricks.sdk.service.serving import (
     ServedEntityInput,
     TrafficConfig,
 )
+from rich import box
 from rich.table import Table
 
 from services.cli.demo.ledger import Answered, EntitySummary, Logged, differences, summarise, summary_faults, wrong_answers
@@ -37,7 +38,7 @@ def do_the_job(stack: dict[str, Any]) -> list[str]:
         held_out, models = train_and_register(stack["mlflow"])
     shares = {f"{MODEL_NAME}-{m.version}": share for m, share in zip(models, SHARES, strict=True)}
     local = {f"{MODEL_NAME}-{m.version}": m.predictions for m in models}
-    with step(f"create endpoint '{ENDPOINT}' with databricks-sdk, split {SHARES[0]}/{SHARES[1]}, inference table on"):
+    with step(f"create endpoint '{ENDPOINT}': split {SHARES[0]}/{SHARES[1]}, inference table on"):
         table = _create(workspace, models, shares)
     with step(f"score {len(held_out.labels)} held-out rows over REST, one by one and in blocks of {BLOCK}"):
         answered = _score(workspace, held_out)
@@ -111,14 +112,14 @@ def _read_rows(tables: Path, table: str, names: dict[str, str], expected: int) -
 
 
 def _print_summary(summaries: list[EntitySummary], answered: list[Answered], table: str) -> None:
-    shown = Table(title=f"\nfrom {table}", title_justify="left", header_style="bold")
-    for name in ("served entity", "requests", "share", "expected", "p50", "p99", "accuracy", "expected"):
-        shown.add_column(name, justify="left" if name == "served entity" else "right")
+    shown = Table(title=f"\nfrom {table}, expected figures in brackets", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("served entity", "requests", "share", "p50", "p99", "accuracy"):
+        shown.add_column(name, justify="left" if name == "served entity" else "right", no_wrap=True)
     for s in summaries:
-        share = f"{s.expected_share:.0f} ± {s.tolerance:.1f} %"
+        share = f"{s.share:.1f} % ({s.expected_share:.0f} ± {s.tolerance:.0f})"
         times = (f"{s.p50_ms:.0f} ms", f"{s.p99_ms:.0f} ms")
-        shown.add_row(s.entity, str(s.requests), f"{s.share:.1f} %", share, *times, f"{s.accuracy:.4f}", f"{s.expected_accuracy:.4f}")
+        shown.add_row(s.entity, str(s.requests), share, *times, f"{s.accuracy:.4f} ({s.expected_accuracy:.4f})")
     console.print(shown)
     latencies = sorted(a.latency_ms for a in answered)
     p50, p99 = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
-    console.print(f"the client saw {len(answered)} answers, p50 {p50:.0f} ms, p99 {p99:.0f} ms (the table's times are the model's alone)\n")
+    console.print(f"The client saw {len(answered)} answers, p50 {p50:.0f} ms, p99 {p99:.0f} ms; the table's times are the model's alone.\n")

@@ -3,8 +3,10 @@
 import logging
 import os
 import warnings
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import StringIO
 
 import mlflow
 import pandas as pd
@@ -53,7 +55,7 @@ def train_and_register(tracking_uri: str) -> tuple[HeldOut, list[RegisteredModel
 
 def _register(kind: str, model: BaseEstimator, known: pd.DataFrame, unseen: pd.DataFrame) -> RegisteredModel:
     predictions = model.predict(unseen)
-    with mlflow.start_run(run_name=kind), warnings.catch_warnings():
+    with mlflow.start_run(run_name=kind), warnings.catch_warnings(), redirect_stderr(StringIO()):  # MLflow tells there what it registered
         warnings.simplefilter("ignore")  # MLflow's advice on types and pickles; the demo states what it wants
         logged = mlflow.sklearn.log_model(
             model,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 
@@ -10,8 +10,11 @@ console = Console(highlight=False)
 
 
 @contextmanager
-def step(title: str) -> Iterator[None]:
+def step(title: str, *, shows_itself: bool = False) -> Iterator[None]:
+    """A spinner on a terminal, unless the step draws there itself; a line before and after elsewhere."""
     began = time.monotonic()
-    console.print(f"[bold]▸[/] {title}")
-    yield
-    console.print(f"  [dim]done in {time.monotonic() - began:.1f} s[/]")
+    if not console.is_terminal:
+        console.print(f"▸ {title}")
+    with console.status(title) if console.is_terminal and not shows_itself else nullcontext():
+        yield
+    console.print(f"[green]✓[/] {title} [dim]· {time.monotonic() - began:.1f} s[/]")

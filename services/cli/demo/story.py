@@ -1,35 +1,38 @@
 """The demo's frame: a stack to run on, the job, and the verdict."""
 
-import json
-import subprocess
-import sys
 import time
 
 import typer
 
+from services.cli import launch
 from services.cli.demo.steps import console, step
+from services.cli.progress import Progress
+from services.cli.settings import load_stack_settings
+from services.cli.status import read_status
 
 
 def tell(*, keep: bool) -> None:
     """Start the stack unless it is up, do the job, compare. Raises typer.Exit(1) when anything differs from what was expected."""
     began = time.monotonic()
-    was_up = _penstock("status", "--json", check=False).returncode == 0
-    if not was_up:
-        with step("start the stack"):
-            _penstock("up", check=True, capture=False)
+    settings = load_stack_settings()
+    status = read_status(settings)
+    was_up = status is not None
+    if status is None:
+        with step("start the stack", shows_itself=True), Progress(console) as progress:
+            _, status = launch.up(settings, progress)
     try:
         with step("load MLflow, scikit-learn and databricks-sdk"):
-            from services.cli.demo.job import do_the_job  # seconds of imports, after the stack is on its way
-        faults = do_the_job(json.loads(_penstock("status", "--json", check=True).stdout))
+            from services.cli.demo.job import do_the_job  # seconds of imports, after the stack is up
+        faults = do_the_job(status)
     finally:
         if not (keep or was_up):
-            with step("stop the stack"):
-                _penstock("down", check=True)
+            with step("stop the stack", shows_itself=True), Progress(console) as progress:
+                launch.down(settings, progress)
     for fault in faults:
         console.print(f"[red]✗[/] {fault}")
     if faults:
         raise typer.Exit(1)
-    console.print(f"[green]✓[/] every answer, every row and every figure as expected, in {time.monotonic() - began:.0f} s")
+    console.print(f"[bold green]✓ every answer, every row and every figure is as expected[/], in {time.monotonic() - began:.0f} s")
     _say_what_next(stays=keep or was_up)
 
 
@@ -44,14 +47,4 @@ def _say_what_next(*, stays: bool) -> None:
         ("penstock logs scorer", "what the replicas say"),
         ("penstock down", "stop everything"),
     ):
-        console.print(f"  [bold]{command}[/]  {meaning}", soft_wrap=True)
-
-
-def _penstock(*arguments: str, check: bool, capture: bool = True) -> "subprocess.CompletedProcess[str]":
-    """The command itself, as a user types it."""
-    done = subprocess.run([sys.executable, "-m", "services.cli", *arguments], capture_output=capture, text=True, check=False)
-    if check and done.returncode:
-        if capture:
-            sys.stderr.write(done.stderr)
-        raise typer.Exit(done.returncode)
-    return done
+        console.print(f"  [bold]{command:<27}[/]{meaning}", soft_wrap=True)
