@@ -61,6 +61,8 @@ class Management:
     async def update_config(self, name: str, request: Request) -> Response:
         endpoint = _endpoint(await self._events.refresh(), name)
         config = to_config_spec(parse_config(await read_json_object(request)), name, self._box.seal)
+        if config.auto_capture and endpoint.gateway.get("inference_table_config"):
+            raise ParameterInvalid("This endpoint logs by its AI gateway; 'auto_capture_config' beside it is not possible.")
         await self._require_models(config)
         event = ConfigRequested(at_ms=_now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, config=config)
         return self._view(await self._events.publish(event), name)
@@ -79,7 +81,7 @@ class Management:
         return json_response({})
 
     async def caller(self, request: Request) -> Token:
-        """Every route but the host probe asks for a token; the log is read to its end first, so that a new token counts."""
+        """Every route but the host probe and the health check asks for a token, in a view confirmed seconds ago (R9)."""
         authorization = request.headers.get("authorization")
         if self._events.confirmed_age_s() > 5:
             raise TryAgainLater("This ingress cannot confirm the state of its tokens at the moment.")

@@ -24,6 +24,7 @@ class ScalePolicy:
     min_replicas: int  # 0 only where scale to zero is enabled
     max_replicas: int  # never above the partitions of the topic: a consumer beyond them would sit idle
     drain_budget_s: float
+    target_utilization: float  # share of its lanes a pool is sized to keep busy: at 1 a full pool would look as if it sufficed
     down_interval_s: float
     idle_to_zero_s: float
 
@@ -50,7 +51,7 @@ def decide(seen: PoolObservation, policy: ScalePolicy) -> Decision:
     elif policy.min_replicas == 0 and not wakes and seen.idle_s >= policy.idle_to_zero_s:
         return Decision(0, "idle")
     floor = max(1, policy.min_replicas)
-    target = min(max(floor, needed_replicas(seen, policy.drain_budget_s)), policy.max_replicas)
+    target = min(max(floor, needed_replicas(seen, policy)), policy.max_replicas)
     if target > seen.replicas:
         return Decision(target, "backlog" if wakes else "minimum")
     if target < seen.replicas and seen.since_down_s < policy.down_interval_s:
@@ -58,12 +59,12 @@ def decide(seen: PoolObservation, policy: ScalePolicy) -> Decision:
     return Decision(target, "drained" if target < seen.replicas else "steady")
 
 
-def needed_replicas(seen: PoolObservation, drain_budget_s: float) -> int:
+def needed_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
     """Little's law: concurrency = (arrivals + backlog ÷ budget) × evaluation time. 0 while the evaluation time is unknown."""
     if seen.evaluation_s is None or seen.lag is None:
         return 0
-    concurrency = (seen.arrivals_per_s + seen.lag / drain_budget_s) * seen.evaluation_s
-    return ceil(concurrency / LANES_PER_REPLICA)
+    concurrency = (seen.arrivals_per_s + seen.lag / policy.drain_budget_s) * seen.evaluation_s
+    return ceil(concurrency / (LANES_PER_REPLICA * policy.target_utilization))
 
 
 def first_replicas(spec: EntitySpec, serving_now: int) -> int:

@@ -83,7 +83,14 @@ class ServingPool:
 
     def _policy(self, pool: Pool) -> ScalePolicy:
         s = self._settings
-        return ScalePolicy(pool.spec.min_replicas, pool.spec.max_replicas, s.drain_budget_s, s.down_interval_s, s.idle_to_zero_s)
+        return ScalePolicy(
+            min_replicas=pool.spec.min_replicas,
+            max_replicas=pool.spec.max_replicas,
+            drain_budget_s=s.drain_budget_s,
+            target_utilization=s.target_utilization,
+            down_interval_s=s.down_interval_s,
+            idle_to_zero_s=s.idle_to_zero_s,
+        )
 
     async def _recovering(self, pool: Pool, look: Look, decision: Decision) -> Decision:
         """In a pool that serves, a failed replica is stopped and another is tried after a pause; its neighbours go on."""

@@ -9,6 +9,7 @@ class ScalerSettings(Section):
     tick_s: float = Field(1.0, gt=0, le=60, description="seconds between two looks at every pool")
     rate_window_s: float = Field(10.0, gt=0, description="seconds over which the arrival rate is measured")
     drain_budget_s: float = Field(5.0, gt=0, description="seconds in which a backlog should be gone")
+    target_utilization: float = Field(0.7, gt=0, le=1, description="share of its lanes a pool is sized to keep busy")
     down_interval_s: float = Field(300.0, ge=0, description="least seconds between two steps down of one pool")
     idle_to_zero_s: float = Field(1800.0, gt=0, description="seconds without a request until a pool that may scale to zero does")
     deploy_timeout_s: float = Field(1800.0, gt=0, description="seconds until a deployment that is not ready is aborted")

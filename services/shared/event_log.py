@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from services.shared.control_events import ControlEvent, decode_event, encode_event
 from services.shared.endpoints import ControlState, apply_event
-from services.shared.errors import DependencyLost
+from services.shared.errors import DependencyLost, ServingError
 from services.shared.kafka_clients import new_consumer, new_producer
 from services.shared.settings import KafkaSettings
 from services.shared.topics import CONTROL
@@ -82,7 +82,9 @@ class EventLog:
         except (KafkaError, TimeoutError) as error:
             await self._drop_producer()
             raise DependencyLost("The control log did not answer in time; the change may or may not have been made.") from error
-        verdict = state.verdicts.get(event.event_id)
+        if event.event_id not in state.verdicts:
+            raise ServingError("The control log holds a record of this change that it cannot read back.")
+        verdict = state.verdicts[event.event_id]
         if verdict is not None:
             raise verdict.with_traceback(None)
         return state

@@ -16,12 +16,11 @@ def run_service(name: str, settings_class: type[S], serve: Callable[[S], Corouti
     """Run one service to its end and return its exit code: 0 when it was asked to leave, 2 for settings that stop the start."""
     try:
         settings = load_settings(settings_class)
+        start_telemetry(name, settings.log.level)
+        uvloop.run(serve(settings))
     except SettingsInvalid as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    start_telemetry(name, settings.log.level)
-    try:
-        uvloop.run(serve(settings))
     finally:
         stop_telemetry()
     return 0

@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.e2e.collector import Collector, collecting
 from tests.e2e.models import Affine, Unloadable, register
 
 DEPLOY_TIMEOUT_S = 120.0
@@ -55,8 +56,14 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two ingress processes, short windows, free ports."""
+def collector() -> Iterator[Collector]:
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
+    """Two ingress processes, short windows, free ports, spans to a collector."""
     state = tmp_path_factory.mktemp("stack")
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {
         "PENSTOCK_STATE": str(state),
@@ -68,6 +75,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PENSTOCK_SCALER_TICK_S": "0.5",
         "PENSTOCK_SCALER_IDLE_TO_ZERO_S": "5",
         "PENSTOCK_SCALER_DOWN_INTERVAL_S": "5",
+        "PENSTOCK_SCORER_EVALUATION_LIMIT_S": "8",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{collector.port}/v1/traces",
     }
     command = [sys.executable, "-m", "services.cli"]
     started = subprocess.run([*command, "up"], env=environ, capture_output=True, text=True, timeout=300, check=False)

@@ -70,12 +70,13 @@ class Verdict:
 class Load:
     """Closed-loop clients that score until told to stop: `async with Load(...) as load: <break things>`."""
 
-    def __init__(self, url: str, token: str, clients: int = 4, pause_s: float = 0.02) -> None:
+    def __init__(self, url: str, token: str, clients: int = 4, pause_s: float = 0.02, params: dict[str, float] | None = None) -> None:
         self.ledger = Ledger()
         self._url = url
         self._token = token
         self._clients = clients
         self._pause_s = pause_s
+        self._params = params or {}
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -99,13 +100,15 @@ class Load:
             while not self._stop.is_set():
                 sent = Sent(f"c{number}-{turn}", x=float(random.randrange(1, 600)))
                 self.ledger.sent.append(sent)
-                await score(client, self._url, sent)
+                await score(client, self._url, sent, self._params)
                 turn += 1
                 await asyncio.sleep(self._pause_s)
 
 
-async def score(client: httpx.AsyncClient, url: str, sent: Sent) -> None:
-    body = {"client_request_id": sent.client_request_id, "dataframe_split": {"columns": ["x"], "data": [[sent.x]]}}
+async def score(client: httpx.AsyncClient, url: str, sent: Sent, params: dict[str, float] | None = None) -> None:
+    body: dict[str, Any] = {"client_request_id": sent.client_request_id, "dataframe_split": {"columns": ["x"], "data": [[sent.x]]}}
+    if params:
+        body["params"] = params
     started = time.monotonic()
     try:
         answer = await client.post(url, json=body)

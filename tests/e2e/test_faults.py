@@ -1,6 +1,7 @@
 """Faults under load: nothing accepted is lost, no answer is wrong, every request is one row."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -157,15 +158,11 @@ async def test_a_failing_update_leaves_the_old_config_serving(
 async def test_a_burst_at_zero_is_answered_without_an_error(stack: Stack, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
     endpoint = deploy(scale_to_zero_enabled=True)
     await eventually(lambda: not stack.pids(f"scorer-{endpoint.id}"))
-    with stack.client() as client:
-        found = client.get(f"/api/2.0/serving-endpoints/{endpoint.name}").json()
-    assert found["state"]["ready"] == "READY"
-    assert found["config"]["served_entities"][0]["state"] == {
-        "deployment": "DEPLOYMENT_READY",
-        "deployment_state_message": "Scaled to zero",
-    }
+    asleep = {"deployment": "DEPLOYMENT_READY", "deployment_state_message": "Scaled to zero"}
+    await eventually(lambda: _state_of(stack, endpoint)["config"]["served_entities"][0]["state"] == asleep)
+    assert _state_of(stack, endpoint)["state"]["ready"] == "READY"
     ledger = Ledger([Sent(f"burst-{i}", float(i + 1)) for i in range(100)])
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {stack.token}"}, timeout=150) as http:
+    async with _http(stack) as http:
         await asyncio.gather(*(score(http, endpoint.invocations, sent) for sent in ledger.sent))
     verdict = await judge(ledger, endpoint.table, double)
     slowest = max(sent.latency_s for sent in ledger.sent)
@@ -179,7 +176,7 @@ async def test_a_poison_request_never_costs_its_neighbours(stack: Stack, deploy:
     poison = Ledger([Sent("poison", 666.0)])
     async with Load(endpoint.invocations, stack.token) as load:
         await load.answers(50)
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {stack.token}"}, timeout=150) as http:
+        async with _http(stack) as http:
             await score(http, endpoint.invocations, poison.sent[0])
         await load.answers(50)
     load.ledger.sent += poison.sent
@@ -188,6 +185,89 @@ async def test_a_poison_request_never_costs_its_neighbours(stack: Stack, deploy:
     assert verdict.clean
     assert [s.client_request_id for s in load.ledger.not_ok()] == ["poison"]
     assert poison.sent[0].status == 500
+
+
+async def test_a_slow_evaluation_is_a_504_and_its_neighbours_are_answered(
+    stack: Stack, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = deploy()
+    slow = Sent("slow", 1.0)
+    async with Load(endpoint.invocations, stack.token) as load, _http(stack) as http:
+        await load.answers(20)
+        await score(http, endpoint.invocations, slow, {"sleep_s": 60.0})
+        await load.answers(20)
+    load.ledger.sent.append(slow)
+    verdict = await judge(load.ledger, endpoint.table, double)
+    say(capsys, verdict)
+    assert verdict.clean
+    assert load.ledger.not_ok() == [slow]
+    assert (slow.status, json.loads(slow.body)["error_code"]) == (504, "DEADLINE_EXCEEDED")
+
+
+async def test_what_would_wait_too_long_is_refused_with_a_time_to_come_back(stack: Stack, deploy: Deploy) -> None:
+    """Four lanes of half a second are 8 requests/s; 10 s of queue are 80, and each of the two ingress processes sees its own."""
+    endpoint = deploy()
+    body = {"inputs": {"x": [1.0]}, "params": {"sleep_s": 0.5}}
+    async with _http(stack) as http:
+        for _ in range(4):
+            await asyncio.gather(*(http.post(endpoint.invocations, json=body) for _ in range(8)))
+        answers = await asyncio.gather(*(http.post(endpoint.invocations, json=body) for _ in range(300)))
+    assert {a.status_code for a in answers} == {200, 429}
+    refused = [a for a in answers if a.status_code == 429]
+    assert {a.json()["error_code"] for a in refused} == {"REQUEST_LIMIT_EXCEEDED"}
+    assert all(int(a.headers["retry-after"]) >= 1 for a in refused)
+
+
+async def test_a_pool_grows_under_load_and_shrinks_after_it(stack: Stack, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoint = deploy(min_provisioned_concurrency=4, max_provisioned_concurrency=12)
+    hosts = f"scorer-{endpoint.id}"
+    async with Load(endpoint.invocations, stack.token, clients=24, pause_s=0.0, params={"sleep_s": 0.2}) as load:
+        await eventually(lambda: len(stack.pids(hosts)) == 3)
+        await load.answers(200)
+    await eventually(lambda: len(stack.pids(hosts)) == 1)
+    verdict = await judge(load.ledger, endpoint.table, double)
+    say(capsys, verdict)
+    assert verdict.clean
+    assert not load.ledger.not_ok()
+
+
+async def test_a_killed_scaler_leaves_serving_untouched(stack: Stack, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoint = deploy()
+    before = stack.pids(f"scorer-{endpoint.id}")
+    async with Load(endpoint.invocations, stack.token) as load:
+        [scaler] = stack.pids("scaler")
+        _kill(scaler)
+        await load.answers(200)
+        await eventually(partial(_is_replaced, stack, "scaler", scaler))
+    verdict = await judge(load.ledger, endpoint.table, double)
+    say(capsys, verdict)
+    assert verdict.clean
+    assert not load.ledger.not_ok()
+    assert stack.pids(f"scorer-{endpoint.id}") == before
+
+
+async def test_a_killed_broker_costs_only_time(stack: Stack, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoint = deploy()
+    async with Load(endpoint.invocations, stack.token) as load:
+        await load.answers(50)
+        [broker] = stack.pids("kafka")
+        _kill(broker)
+        await eventually(partial(_is_replaced, stack, "kafka", broker))
+        await load.answers(100)
+    verdict = await judge(load.ledger, endpoint.table, double)
+    refused = {s.status for s in load.ledger.not_ok()}
+    say(capsys, f"{verdict}; refused while the broker was away: {len(load.ledger.not_ok())}")
+    assert verdict.clean
+    assert refused <= {503}
+
+
+def _http(stack: Stack) -> httpx.AsyncClient:
+    return httpx.AsyncClient(headers={"Authorization": f"Bearer {stack.token}"}, timeout=150, limits=httpx.Limits(max_connections=None))
+
+
+def _state_of(stack: Stack, endpoint: Deployed) -> Any:
+    with stack.client() as client:
+        return client.get(f"/api/2.0/serving-endpoints/{endpoint.name}").json()
 
 
 def _kill(pid: int) -> None:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, first_replicas, needed_replicas
 from services.shared.control_events import EntitySpec
 
-POLICY = ScalePolicy(min_replicas=1, max_replicas=6, drain_budget_s=5.0, down_interval_s=300.0, idle_to_zero_s=1800.0)
+POLICY = ScalePolicy(
+    min_replicas=1, max_replicas=6, drain_budget_s=5.0, target_utilization=1.0, down_interval_s=300.0, idle_to_zero_s=1800.0
+)
 TO_ZERO = replace(POLICY, min_replicas=0)
 QUIET = PoolObservation(lag=0, arrivals_per_s=0.0, evaluation_s=0.1, replicas=1, idle_s=10.0, since_down_s=1000.0)
 ASLEEP = replace(QUIET, replicas=0, idle_s=5000.0)
@@ -21,6 +23,12 @@ BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # (60 + 200/5) 
     [
         pytest.param(QUIET, POLICY, Decision(1, "steady"), id="nothing to do keeps the minimum"),
         pytest.param(BUSY, POLICY, Decision(3, "backlog"), id="a backlog grows the pool at once"),
+        pytest.param(
+            replace(QUIET, lag=4, arrivals_per_s=39.0, replicas=1),
+            replace(POLICY, target_utilization=0.7),
+            Decision(2, "backlog"),
+            id="a pool that is full grows before a backlog builds up",
+        ),
         pytest.param(replace(BUSY, since_down_s=0.0), POLICY, Decision(3, "backlog"), id="a recent step down does not delay a step up"),
         pytest.param(replace(BUSY, lag=9999), POLICY, Decision(6, "backlog"), id="never more than the maximum"),
         pytest.param(replace(QUIET, replicas=0), POLICY, Decision(1, "minimum"), id="an empty pool that may not sleep gets its minimum"),
@@ -69,6 +77,7 @@ POLICIES = st.tuples(st.integers(0, 16), st.integers(1, 16)).flatmap(
         min_replicas=st.just(min(bounds)),
         max_replicas=st.just(max(bounds)),
         drain_budget_s=st.floats(0.1, 100),
+        target_utilization=st.floats(0.1, 1),
         down_interval_s=st.floats(0, 1000),
         idle_to_zero_s=st.floats(0.1, 10_000),
     )
@@ -126,7 +135,7 @@ def test_more_backlog_never_means_fewer_replicas(seen: PoolObservation, policy: 
     ],
 )
 def test_needed_replicas(seen: PoolObservation, needed: int) -> None:
-    assert needed_replicas(seen, 5.0) == needed
+    assert needed_replicas(seen, POLICY) == needed
 
 
 def entity(**size: object) -> EntitySpec:
