@@ -27,7 +27,7 @@ def recent_lines(files: list[Path]) -> Iterator[str]:
     """Each file's last lines; with more than one file each line says whose it is."""
     for file in files:
         for line in tail(file, LINES):
-            yield line if len(files) == 1 else f"{short_name(file.stem)}: {line}"
+            yield _line(file, line, files)
 
 
 def following_lines(folder: Path, asked: str | None) -> Iterator[str]:
@@ -35,7 +35,8 @@ def following_lines(folder: Path, asked: str | None) -> Iterator[str]:
     positions = {file: file.stat().st_size for file in matching_logs(folder, asked)}
     pending: dict[Path, bytes] = {}
     while True:
-        for file in matching_logs(folder, asked):
+        files = matching_logs(folder, asked)
+        for file in files:
             size, position = file.stat().st_size, positions.get(file, 0)
             if size == position:
                 continue
@@ -45,5 +46,9 @@ def following_lines(folder: Path, asked: str | None) -> Iterator[str]:
                 positions[file] = opened.tell()
             *complete, pending[file] = (pending.get(file, b"") + read).split(b"\n")
             for line in complete:
-                yield f"{short_name(file.stem)}: {line.decode(errors='replace')}"
+                yield _line(file, line.decode(errors="replace"), files)
         time.sleep(LOOK_EVERY_S)
+
+
+def _line(file: Path, line: str, shown: list[Path]) -> str:
+    return line if len(shown) == 1 else f"{short_name(file.stem)}: {line}"

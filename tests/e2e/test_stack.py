@@ -89,6 +89,15 @@ def test_a_killed_process_is_started_again_and_a_killed_supervisor_leaves_nothin
     wait_for("nothing left", lambda: alive(processes) == [], 15)
     own_stack.up()  # and the folder is as good as before
 
+    processes = own_stack.everything()
+    keeper = next(p for p in processes if "keeper.py" in " ".join(p.cmdline()))
+    processes[0].suspend()  # so that it starts no other keeper in between
+    keeper.kill()
+    processes[0].kill()
+    assert len(alive(processes)) > 2
+    own_stack.down()
+    assert alive(processes) == []
+
 
 def test_a_stack_that_cannot_start_says_why_in_one_line(own_stack: OwnStack, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

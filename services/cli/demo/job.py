@@ -122,4 +122,4 @@ def _print_summary(summaries: list[EntitySummary], answered: list[Answered], tab
     console.print(shown)
     latencies = sorted(a.latency_ms for a in answered)
     p50, p99 = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
-    console.print(f"The client saw {len(answered)} answers, p50 {p50:.0f} ms, p99 {p99:.0f} ms; the table's times are the model's alone.\n")
+    console.print(f"Times are the model's alone; the client saw p50 {p50:.0f} ms, p99 {p99:.0f} ms.\n")

@@ -47,4 +47,4 @@ def _say_what_next(*, stays: bool) -> None:
         ("penstock logs scorer", "what the replicas say"),
         ("penstock down", "stop everything"),
     ):
-        console.print(f"  [bold]{command:<27}[/]{meaning}", soft_wrap=True)
+        console.print(f"  [bold]{command:<28}[/]{meaning}", soft_wrap=True)
