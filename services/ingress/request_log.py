@@ -7,13 +7,12 @@ from dataclasses import replace
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
-    BrokerResponseError,
-    KafkaConnectionError,
+    InvalidTopicError,
     KafkaError,
-    KafkaTimeoutError,
     MessageSizeTooLargeError,
-    ProducerClosed,
-    RequestTimedOutError,
+    OutOfOrderSequenceNumber,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
 )
 
 from services.ingress.replies import Replies, Waiting
@@ -24,6 +23,16 @@ from services.shared.settings import KafkaSettings
 from services.shared.topics import online_topic
 
 METADATA_PATIENCE_S = 5.0
+
+# The broker looked at the record and did not append it. Nothing else is known for certain: a
+# batch that aiokafka gives up because its partition has no leader may have been appended by a try whose answer was lost.
+_REFUSALS = (
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +93,10 @@ class RequestLog:
                 )
         except MessageSizeTooLargeError as error:
             raise PayloadTooLarge("The request body is too large for the request log.") from error
-        except (KafkaError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise TryAgainLater("The request log cannot be reached.") from error
+        except KafkaError as error:
+            self._replace_soon(producer)  # one whose sender died refuses every record from now on
             raise TryAgainLater("The request log cannot be reached.") from error
         sent.add_done_callback(lambda done: self._acknowledged(done, waiting, producer))
 
@@ -103,8 +115,11 @@ class RequestLog:
         if error is None:
             return
         log.warning("record was not acknowledged", extra={"error": repr(error), "request_id": waiting.request.request_id})
-        if _is_refusal(error) and waiting.request.attempt == 1 and not waiting.reply.done():
+        if isinstance(error, _REFUSALS) and waiting.request.attempt == 1 and not waiting.reply.done():
             waiting.reply.set_exception(TryAgainLater("The request log refused the request."))
+        self._replace_soon(producer)
+
+    def _replace_soon(self, producer: AIOKafkaProducer) -> None:
         if self._producer is producer and self._replacing is None:
             self._replacing = asyncio.create_task(self._replace_producer(producer), name="replace-producer")
 
@@ -126,10 +141,3 @@ class RequestLog:
         if self._producer is None:
             raise TryAgainLater("The request log cannot be reached.")
         return self._producer
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """True when the record is certainly not in the log: the broker said so, or it never left this process."""
-    if isinstance(error, RequestTimedOutError | KafkaTimeoutError | KafkaConnectionError):
-        return False
-    return isinstance(error, BrokerResponseError | ProducerClosed)
