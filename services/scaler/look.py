@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from services.scaler.pools import PoolBackend
 from services.shared.endpoints import ControlState
 from services.shared.node import ReplicaProcess
-from services.shared.presence import IngressReport, ReplicaReport, read_ingresses, read_replicas
+from services.shared.presence import IngressReport, ReplicaReport, knows_reporters, read_ingresses, read_replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Look:
     reports: Mapping[str, Sequence[ReplicaReport]]  # by pool id; a silent replica has none
     ingresses: Sequence[IngressReport]
     nudged: frozenset[str]
+    reports_complete: bool  # False after a restart of Redis: who has no report may live all the same
 
     def staying(self, pool_id: str) -> list[ReplicaProcess]:
         """Replicas of the pool that are asked for and not leaving, ready or not."""
@@ -42,4 +43,5 @@ async def take_look(state: ControlState, backend: PoolBackend, redis: Redis, now
     reports: dict[str, list[ReplicaReport]] = defaultdict(list)
     for report in await read_replicas(redis, [p.replica_id for of_pool in processes.values() for p in of_pool]):
         reports[report.pool_id].append(report)
-    return Look(now, state, processes, reports, await read_ingresses(redis, time.time_ns() // 1_000_000), nudged)
+    ingresses = await read_ingresses(redis, time.time_ns() // 1_000_000)
+    return Look(now, state, processes, reports, ingresses, nudged, await knows_reporters(redis))

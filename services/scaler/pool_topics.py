@@ -2,7 +2,7 @@
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupIdNotFound, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import GroupIdNotFound, NonEmptyGroup, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from services.shared.kafka_clients import new_consumer
@@ -51,7 +51,11 @@ class PoolTopics:
         return {tp: meta.offset for tp, meta in found.items() if meta.offset >= 0}
 
     async def remove(self, pool_id: str) -> None:
-        """Delete topic and group; what is gone already is no error."""
+        """Delete topic and group; what is gone already is no error.
+
+        A group that a killed replica is still counted in goes by itself: its offsets went with the topic, and Kafka drops a
+        group without offsets once its last member has timed out.
+        """
         response = await self._admin.delete_topics([online_topic(pool_id)])
         for _, code in response.topic_error_codes:
             if code and for_code(code) is not UnknownTopicOrPartitionError:
@@ -61,5 +65,5 @@ class PoolTopics:
         # aiokafka has the request and no public call for it
         response = await self._admin._send_request(DeleteGroupsRequest([group]), coordinator)
         for _, code in response.results:
-            if code and for_code(code) is not GroupIdNotFound:
+            if code and for_code(code) not in (GroupIdNotFound, NonEmptyGroup):
                 raise for_code(code)(group)

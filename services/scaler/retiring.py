@@ -20,10 +20,16 @@ class RetiringPools:
         self._lag = lag
         self._topics = topics
         self._sink = sink
+        self._emptied: set[str] = set()  # removal has begun: there may be no topic any more whose lag could be asked for
 
     async def retire(self, pool: Pool, look: Look) -> None:
         """Take the next step for one pool; a repeat after any crash goes on where the last one stopped."""
         assert pool.retired_at is not None, "only retired pools come here"
+        if not look.reports_complete:
+            return  # an ingress that seems gone may still append, a replica that seems gone may still answer
+        if pool.pool_id in self._emptied:
+            await self._remove(pool)
+            return
         lag = await self._lag.read(pool.pool_id, partitions_for(pool.spec.max_replicas), look.now)
         processes = look.processes[pool.pool_id]
         match next_step(pool.retired_at, look.ingresses, lag, look.ready(pool.pool_id), len(processes)):
@@ -33,11 +39,16 @@ class RetiringPools:
                 for process in processes:
                     await self._backend.stop(process.replica_id)
             case Step.REMOVE:
-                await self._topics.remove(pool.pool_id)
-                await self._events.publish(PoolRemoved(pool_id=pool.pool_id, at_ms=time.time_ns() // 1_000_000))
-                await self._sink.tell("POOL_REMOVED", pool.pool_id, "pool removed", endpoint=pool.endpoint_name)
+                await self._remove(pool)
             case Step.DRAIN:
                 pass  # its replicas are at it
+
+    async def _remove(self, pool: Pool) -> None:
+        self._emptied.add(pool.pool_id)
+        await self._topics.remove(pool.pool_id)
+        await self._events.publish(PoolRemoved(pool_id=pool.pool_id, at_ms=time.time_ns() // 1_000_000))
+        self._emptied.discard(pool.pool_id)
+        await self._sink.tell("POOL_REMOVED", pool.pool_id, "pool removed", endpoint=pool.endpoint_name)
 
     async def _refuse(self, pool: Pool, look: Look) -> None:
         """Replicas that never got ready would only hold partitions: they make room for the host that answers."""

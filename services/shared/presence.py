@@ -95,6 +95,11 @@ async def read_ingresses(redis: Redis, now_ms: int) -> list[IngressReport]:
     return [r for r in reports if r.ingress_id not in stale]
 
 
+async def knows_reporters(redis: Redis) -> bool:
+    """False while a Redis that just came back may still lack reports of processes that live: absent is then not known."""
+    return int((await redis.info("server"))["uptime_in_seconds"]) > REPORT_TTL_S
+
+
 async def _read(redis: Redis, keys: list[str], kind: type[R]) -> list[R]:
     if not keys:
         return []

@@ -94,5 +94,18 @@ async def test_a_removed_pool_leaves_neither_topic_nor_group(kafka: KafkaSetting
     assert pool_group(pool_id) not in {group for group, *_ in await admin.list_consumer_groups()}
 
 
+async def test_a_pool_whose_replica_was_killed_is_removed_all_the_same(kafka: KafkaSettings, admin: AIOKafkaAdminClient) -> None:
+    """The broker counts the dead member in until its session is over, and refuses to delete the group until then."""
+    pool_id, topics = uuid4().hex, PoolTopics(kafka, admin)
+    await topics.make(pool_id, 4)
+    member = new_consumer(kafka, online_topic(pool_id), group_id=pool_group(pool_id))
+    await member.start()
+    try:
+        await topics.remove(pool_id)
+        assert online_topic(pool_id) not in await admin.list_topics()
+    finally:
+        await member.stop()
+
+
 async def test_lag_of_a_pool_without_topic_is_not_known(lag: LagReader) -> None:
     assert await lag.read(uuid4().hex, 4, now=0.0) is None
