@@ -15,6 +15,7 @@ from services.shared.errors import ParameterInvalid
 
 MAX_ENTITIES = 15  # databricks_surface §1.3: docs say 10, the live limit was seen at 15
 MAX_ENVIRONMENT_VARS = 30
+MAX_CONCURRENCY = 200  # databricks_surface §2.4: what a workspace may provision; each 4 are a process and a partition
 MAX_NAME = 63
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -205,6 +206,8 @@ def _check_size(sent: EntityInput) -> None:
         raise ParameterInvalid("'min_provisioned_concurrency' needs 'max_provisioned_concurrency' beside it.")
     if any(bound is not None and bound % 4 for bound in (least, most)) or (least or 0) > (most or least or 0):
         raise ParameterInvalid("Provisioned concurrency bounds are multiples of 4, the minimum not above the maximum.")
+    if (most or 0) > MAX_CONCURRENCY:
+        raise ParameterInvalid(f"Workspace exceeded provisioned concurrency quota: a served entity gets at most {MAX_CONCURRENCY}.")
 
 
 def _default_name(model_name: str, model_version: str) -> str:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import BrokerResponseError, KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -17,6 +17,7 @@ from services.scaler.pool_topics import PoolTopics, partitions_for
 from services.scaler.pools import PoolBackend
 from services.scaler.retiring import RetiringPools
 from services.scaler.serving import ServingPool
+from services.shared.endpoints import Pool
 from services.shared.errors import DependencyLost
 from services.shared.event_log import EventLog
 
@@ -62,8 +63,7 @@ class ControlLoop:
         state = self._events.snapshot()
         for pool in state.pools.values():
             if pool.pool_id not in self._made:
-                await self._topics.make(pool.pool_id, partitions_for(pool.spec.max_replicas))
-                self._made.add(pool.pool_id)
+                await self._make_topic(pool)
         look = await take_look(state, self._backend, self._redis, now, nudged)
         for pool in state.pools.values():
             if pool.retired_at is None:
@@ -74,6 +74,15 @@ class ControlLoop:
             for stray in look.processes[pool_id]:
                 await self._backend.stop(stray.replica_id)
         self._forget(set(state.pools))
+
+    async def _make_topic(self, pool: Pool) -> None:
+        """A topic the broker refuses holds up its own pool alone; the next tick tries again."""
+        try:
+            await self._topics.make(pool.pool_id, partitions_for(pool.spec.max_replicas))
+        except BrokerResponseError:
+            log.warning("topic of a pool cannot be made", exc_info=True, extra={"pool": pool.pool_id})
+        else:
+            self._made.add(pool.pool_id)
 
     async def _wait(self, nudges: Nudges, seen: int, tick_s: float) -> None:
         """Until the tick is over, an ingress nudges, or the control log says something new."""

@@ -103,6 +103,11 @@ PROVISIONED = "Provisioned concurrency bounds are multiples of 4, the minimum no
             id="a minimum alone",
         ),
         pytest.param(of(max_provisioned_concurrency=6), PROVISIONED, id="no multiple of 4"),
+        pytest.param(
+            of(max_provisioned_concurrency=204),
+            "Workspace exceeded provisioned concurrency quota: a served entity gets at most 200.",
+            id="more replicas, and so partitions, than anybody has room for",
+        ),
         pytest.param(of(min_provisioned_concurrency=8, max_provisioned_concurrency=4), PROVISIONED, id="a minimum above the maximum"),
         pytest.param(
             of(environment_vars={f"K{n}": "" for n in range(31)}),
