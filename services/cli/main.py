@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from services.cli import launch
 from services.cli.failures import StackFailure
@@ -88,16 +88,11 @@ def show_settings(as_json: bool = typer.Option(False, "--json", help="For progra
     if as_json:
         print(json.dumps([asdict(line) for line in lines], indent=2))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("variable", no_wrap=True)
-    for title in ("value", "default", "meaning"):
-        table.add_column(title, overflow="fold")
     for line in lines:
-        changed = line.value != line.default
-        table.add_row(line.variable, f"[bold]{line.value}[/]" if changed else line.value, line.default, line.meaning)
-    console.print(table)
+        value = f"[bold]{escape(line.value)}[/] (default: {escape(line.default)})" if line.value != line.default else escape(line.value)
+        console.print(f"[cyan]{line.variable}[/] = {value}\n    {escape(line.meaning)}", highlight=False, soft_wrap=True)
     console.print(
-        "\nIn the TOML file that PENSTOCK_CONFIG names, PENSTOCK_KAFKA_PORT is `port` in the table `[kafka]`; a variable goes first."
+        "\nA variable goes before the TOML file that PENSTOCK_CONFIG names; there PENSTOCK_KAFKA_PORT is `port` in table `kafka`."
     )
 
 
