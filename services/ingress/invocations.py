@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from opentelemetry import metrics
 from starlette.requests import Request
@@ -26,6 +27,16 @@ from services.shared.topics import reply_stream
 
 HOST_GRACE_S = 2.0  # R2: only the host declares expiry; the ingress waits this much longer for it
 UNCONFIRMED_LIMIT_S = 5.0  # R9
+
+
+@dataclass(frozen=True, slots=True)
+class _Routed:
+    """`routed_at` is the control offset of the snapshot that was routed by."""
+
+    endpoint: Endpoint
+    entity: ServedEntity
+    partitions: Sequence[int]
+    routed_at: int
 
 
 class Invocations:
@@ -52,12 +63,11 @@ class Invocations:
             state = self._confirmed_state()
             requester = identify(request.headers.get("authorization"), state).principal
             body = await read_body(request, self._settings.max_body_bytes)
-            state = self._events.snapshot()  # the body may have taken its time: route by what is true now
-            endpoint = _endpoint(state, name)
-            entity = _entity(endpoint, request.path_params.get("served"))
+            routed = await self._route(name, request.path_params.get("served"))
+            entity = routed.entity
             self._admit(entity)
-            scoring = self._to_request(request.headers, body, endpoint, entity, requester, traceparent_of(current))
-            reply = await self._score(scoring, entity.pool_id, state.next_offset)
+            scoring = self._to_request(request.headers, body, routed.endpoint, entity, requester, traceparent_of(current))
+            reply = await self._score(scoring, routed)
             current.set_attribute("http.response.status_code", reply.status)
         self._count.add(1, {"endpoint": name, "status": f"{reply.status // 100}xx"})
         self._duration.record(time.perf_counter() - started, {"endpoint": name})
@@ -68,6 +78,17 @@ class Invocations:
         if self._events.confirmed_age_s() > UNCONFIRMED_LIMIT_S:
             raise PoolNotReady("This ingress cannot confirm the state of its endpoints at the moment.")
         return self._events.snapshot()
+
+    async def _route(self, name: str, served: str | None) -> _Routed:
+        """Route by what is true now. Nothing may be awaited between the snapshot and the entry among those that wait: a request
+        that is in neither would not keep the pool from being removed (R10). So after a look for partitions, route again."""
+        while True:
+            state = self._confirmed_state()  # again: the body may have taken its time
+            endpoint = _endpoint(state, name)
+            entity = _entity(endpoint, served)
+            partitions = await self._requests.partitions(entity.pool_id)
+            if state is self._events.snapshot():
+                return _Routed(endpoint, entity, partitions, state.next_offset)
 
     def _admit(self, entity: ServedEntity) -> None:
         """Raises QueueFull; nudges the scaler when the pool is at zero."""
@@ -106,11 +127,11 @@ class Invocations:
             body=body,
         )
 
-    async def _score(self, request: ScoringRequest, pool_id: str, routed_at: int) -> ScoringReply:
+    async def _score(self, request: ScoringRequest, routed: _Routed) -> ScoringReply:
         """Produce the request and wait for the first answer. Raises DeadlineExceeded two seconds after the deadline."""
-        partitions = await self._requests.partitions(pool_id)
-        partition = choose_partition(partitions, self._replies.in_flight_by_partition(pool_id), (random.random(), random.random()))
-        with self._replies.expected(request, pool_id, partition, routed_at) as waiting:
+        pool_id = routed.entity.pool_id
+        partition = choose_partition(routed.partitions, self._replies.in_flight_by_partition(pool_id), (random.random(), random.random()))
+        with self._replies.expected(request, pool_id, partition, routed.routed_at) as waiting:
             await self._requests.send(waiting)
             patience_s = request.deadline_ms / 1000 - time.time() + HOST_GRACE_S
             try:

@@ -1,0 +1,95 @@
+"""A request whose endpoint changes under it, between the look at the control log and the record."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, cast
+
+from starlette.requests import Request
+
+from services.ingress.invocations import Invocations
+from services.ingress.replies import Replies, Waiting
+from services.ingress.settings import IngressSettings
+from services.shared.control_events import (
+    ConfigRequested,
+    ConfigSpec,
+    ControlEvent,
+    EndpointCreated,
+    EntityReady,
+    EntitySpec,
+    Route,
+    TokenCreated,
+)
+from services.shared.endpoints import ControlState, apply_event
+from services.shared.envelope import ScoringReply
+
+
+def config(version: str) -> ConfigSpec:
+    return ConfigSpec(
+        entities=(EntitySpec(name="a", model_name="m", model_version=version),), routes=(Route(entity="a", traffic_percentage=100),)
+    )
+
+
+SERVING: list[ControlEvent] = [
+    TokenCreated(at_ms=1, token_id="t", sha256=sha256(b"secret").hexdigest(), principal="ada"),
+    EndpointCreated(at_ms=1, endpoint_id="e", name="churn", creator="ada", config=config("1")),
+    EntityReady(at_ms=1, endpoint_id="e", version=1, entity="a"),
+]
+UPDATED: list[ControlEvent] = [
+    ConfigRequested(at_ms=2, endpoint_id="e", based_on=1, config=config("2")),
+    EntityReady(at_ms=2, endpoint_id="e", version=2, entity="a"),
+]
+
+
+class Stream:
+    """The control log, the request log and the pools' reports. `on_look` happens while partitions are looked up."""
+
+    def __init__(self, replies: Replies) -> None:
+        self.state, self.replies, self.produced = ControlState(), replies, list[str]()
+        self.on_look: Callable[[], None] = lambda: None
+
+    def fold(self, events: list[ControlEvent]) -> None:
+        for event in events:
+            self.state = apply_event(self.state, self.state.next_offset, event)
+
+    def confirmed_age_s(self) -> float:
+        return 0.0
+
+    def snapshot(self) -> ControlState:
+        return self.state
+
+    def report(self, _: str) -> None: ...
+
+    def is_asleep(self, _: str) -> bool:
+        return False
+
+    async def partitions(self, _: str) -> list[int]:
+        on_look, self.on_look = self.on_look, lambda: None
+        on_look()
+        return [0]
+
+    async def send(self, waiting: Waiting) -> None:
+        self.produced.append(waiting.pool_id)
+        assert self.replies.routed_from(self.state.next_offset) == waiting.routed_at
+        self.replies.settle(ScoringReply(waiting.request.request_id, 200, "application/json", b"{}"))
+
+
+async def test_a_pool_retired_while_its_partitions_were_looked_up_gets_no_request() -> None:
+    """Meanwhile the request is among nobody's waiting ones: the pool may be empty, unused and gone when the look is over."""
+    replies = Replies()
+    stream = Stream(replies)
+    stream.fold(SERVING)
+    stream.on_look = lambda: stream.fold(UPDATED)
+    parts = cast(Any, stream)
+    response = await Invocations(IngressSettings(), "i", parts, parts, replies, parts).invoke(request())
+    assert response.status_code == 200
+    assert stream.produced == ["e-a-2"]
+
+
+def request() -> Request:
+    headers = [(b"authorization", b"Bearer secret"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "path_params": {"name": "churn"}}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    return Request(scope, receive)
