@@ -37,6 +37,8 @@ class EventLog:
         self._folded = asyncio.Condition()
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._confirmed_at = float("-inf")
 
@@ -57,6 +59,9 @@ class EventLog:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        for leaving in self._leaving:
+            leaving.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         if self._producer:
             await self._producer.stop()
         if self._consumer:
@@ -80,7 +85,7 @@ class EventLog:
                 sent = await producer.send_and_wait(CONTROL, encode_event(event), partition=0)
                 state = await self.wait_for(sent.offset + 1)
         except (KafkaError, TimeoutError) as error:
-            await self._drop_producer()
+            self._drop_producer()
             raise DependencyLost("The control log did not answer in time; the change may or may not have been made.") from error
         if event.event_id not in state.verdicts:
             raise ServingError("The control log holds a record of this change that it cannot read back.")
@@ -144,18 +149,32 @@ class EventLog:
         return state
 
     async def _ready_producer(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            producer = new_producer(self._settings)
-            await producer.start()
-            self._producer = producer
-        return self._producer
+        async with self._starting:
+            if self._producer is None:
+                producer = new_producer(self._settings)
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
 
-    async def _drop_producer(self) -> None:
-        """A producer that failed may be wedged for good (traps C1): the next publish makes a new one."""
+    def _drop_producer(self) -> None:
+        """A producer that failed may be wedged for good (traps C1): the next publish makes a new one.
+
+        Nobody waits for the old one to leave: as long as Kafka is away it does not, since it tries for ever to deliver.
+        """
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError):
-                await producer.stop()
+            leaving = asyncio.create_task(_stop(producer), name="old-producer-leaves")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with suppress(KafkaError):
+        await producer.stop()
 
 
 def _decoded(value: bytes | None, offset: int) -> ControlEvent | None:
