@@ -59,11 +59,13 @@ class LagReader:
             async with asyncio.timeout(PATIENCE_S):
                 committed = await self._admin.list_consumer_group_offsets(pool_group(pool_id))
                 ends: dict[TopicPartition, int] = await self._consumer.end_offsets(tps)
+                first: dict[TopicPartition, int] = await self._consumer.beginning_offsets(tps)
         except (KafkaError, TimeoutError):
             log.warning("lag cannot be read", exc_info=True, extra={"pool": pool_id})
             return None
         self.flow(pool_id, now).add(now, sum(ends.values()), self._window_s)
-        return sum(end - max(0, committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
+        # what retention took nobody can read any more: the group's offset may stay before it for ever
+        return sum(end - max(first[tp], committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
 
     def flow(self, pool_id: str, now: float) -> Flow:
         return self._flows.setdefault(pool_id, Flow(now))

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
 
 from services.scaler.lag import LagReader
@@ -73,6 +73,15 @@ async def test_lag_is_known_before_the_first_member(kafka: KafkaSettings, admin:
     assert lag.flow(pool_id, 2.0).rate() == 5.0
     await commit(kafka, pool_id, {0: 3})
     assert await lag.read(pool_id, 4, now=3.0) == 7
+
+
+async def test_what_retention_took_is_no_lag(kafka: KafkaSettings, admin: AIOKafkaAdminClient, lag: LagReader) -> None:
+    """Nobody can read it, so no offset would ever be committed behind it: a pool would never sleep, a retired one never go."""
+    pool_id = uuid4().hex
+    await PoolTopics(kafka, admin).make(pool_id, 4)
+    await append(kafka, pool_id, 10)
+    await admin.delete_records({TopicPartition(online_topic(pool_id), 0): RecordsToDelete(before_offset=2)})
+    assert await lag.read(pool_id, 4, now=0.0) == 8
 
 
 async def test_making_a_pool_again_keeps_its_offsets(kafka: KafkaSettings, admin: AIOKafkaAdminClient, lag: LagReader) -> None:
