@@ -1,5 +1,7 @@
 """The files the processes of the stack write to: rotation, the last lines, and what is too old to keep."""
 
+import os
+import shutil
 from pathlib import Path
 
 ROTATE_BYTES = 20 * 1024 * 1024
@@ -7,9 +9,15 @@ REPLICA_LOGS_KEPT = 40  # every replica has its own, and replicas come and go
 
 
 def rotate(log_file: Path) -> None:
-    """Move a file that has grown large aside; one old file is kept."""
+    """Empty a file that has grown large, and keep one copy of what it held. Its writer goes on: it appends, wherever the end is."""
     if log_file.exists() and log_file.stat().st_size > ROTATE_BYTES:
-        log_file.replace(log_file.with_name(f"{log_file.name}.old"))
+        shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.old"))
+        os.truncate(log_file, 0)
+
+
+def rotate_all(folder: Path) -> None:
+    for log_file in folder.glob("*.log"):
+        rotate(log_file)
 
 
 def prune_replica_logs(folder: Path) -> None:

@@ -91,9 +91,7 @@ def show_settings(as_json: bool = typer.Option(False, "--json", help="For progra
     for line in lines:
         value = f"[bold]{escape(line.value)}[/] (default: {escape(line.default)})" if line.value != line.default else escape(line.value)
         console.print(f"[cyan]{line.variable}[/] = {value}\n    {escape(line.meaning)}", highlight=False, soft_wrap=True)
-    console.print(
-        "\nA variable goes before the TOML file that PENSTOCK_CONFIG names; there PENSTOCK_KAFKA_PORT is `port` in table `kafka`."
-    )
+    console.print("\nThe TOML file that PENSTOCK_CONFIG names comes second; in it, PENSTOCK_KAFKA_PORT is `port` of the table `kafka`.")
 
 
 app.command()(sql)

@@ -44,6 +44,7 @@ class Progress:
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         for name, (state, after_s) in self._lines.items():
-            mark = Text("✓", style="green") if state in _DONE else Spinner("dots")
-            table.add_row(mark, name, state, f"{after_s:.1f} s" if after_s is not None else "")
+            done = state in _DONE
+            mark = Text("✓", style="green") if done else Spinner("dots")
+            table.add_row(mark, name, state, f"{after_s:.1f} s" if done and after_s is not None else "")
         return table

@@ -99,7 +99,7 @@ def show_ready(console: Console, status: Status, took_s: float) -> None:
     _show_places(console, status)
     console.print(
         "\nGo on with\n"
-        f"  export DATABRICKS_CONFIG_FILE={escape(status['config_file'])}   [dim]# all the SDK and CLI need[/]\n"
+        f"  export DATABRICKS_CONFIG_FILE={escape(status['config_file'])}\n"
         f"  export MLFLOW_TRACKING_URI={escape(status['mlflow'])}\n"
         "  penstock status · penstock logs -f · penstock settings · penstock down",
         highlight=False,

@@ -24,7 +24,7 @@ from services.cli.child import Child
 from services.cli.failures import StackFailure
 from services.cli.keeper import end_groups, left_behind
 from services.cli.keeper_link import KeeperLink
-from services.cli.log_files import prune_replica_logs
+from services.cli.log_files import prune_replica_logs, rotate_all
 from services.cli.plan import TOPICS, ChildState, kind_of, needs_of, stop_waves
 from services.cli.preflight import require_disk
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
@@ -139,9 +139,13 @@ class Supervisor:
             await asyncio.gather(*(self._children[name].stop() for name in wave if name in self._children))
 
     async def _watch_disk(self) -> None:
-        """A full disk shows first as other faults; say it where a person looks."""
+        """Keep the logs small, a broker that is away fills them fast; and say it when the disk is full, which shows as other faults first."""
         while True:
             await asyncio.sleep(DISK_LOOK_S)
+            try:
+                await asyncio.to_thread(rotate_all, self._stack.places.logs)
+            except OSError as error:
+                log.warning("logs not rotated", extra={"reason": str(error)})
             for problem in self._problems():
                 log.error("disk nearly full", extra={"reason": problem})
 
