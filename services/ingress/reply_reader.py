@@ -42,6 +42,7 @@ class ReplyReader:
         self._checked_at = float("-inf")
         self._run_id = ""
         self._connected = True
+        self._lost = False
 
     async def open(self) -> None:
         """Make the stream. Raises RedisError."""
@@ -73,11 +74,15 @@ class ReplyReader:
             pipeline.xtrim(self._stream, minid=self._last_id, approximate=False)
             alive, _ = await pipeline.execute()
         restarted = not self._connected and self._run_id != await self._read_run_id()
-        self._connected = True
-        if restarted or not alive:
+        self._lost = self._lost or restarted or not alive  # stays, should Redis go away again before what waits was produced
+        if self._lost:
             log.warning("replies may have been lost, what waits is produced again", extra={"stream": self._stream})
+            if alive:
+                await self._read()  # answers that outlived the restart are not asked for again
             await self.open()
             await self._on_lost()
+            self._lost = False
+        self._connected = True
         self._checked_at = time.monotonic()
 
     async def _read_run_id(self) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -156,6 +157,37 @@ async def test_a_lost_stream_is_made_again_and_what_waits_is_produced_again(redi
                 reply = pack_replies([ScoringReply(request.request_id, 200, "application/json", b"yes")])
                 assert await redis.xadd(reply_stream(ingress_id), {b"p": reply}, nomkstream=True)
                 assert (await waiting.reply).body == b"yes"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await blocking.aclose()
+
+
+async def test_what_waits_is_produced_again_although_redis_left_twice(
+    redis: Redis, redis_settings: RedisSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream was made again and Redis went before anything else was done: the next look finds a stream, and must not stop there."""
+    ingress_id, lost, expire = uuid4().hex, asyncio.Event(), redis.expire
+    failures = [ConnectionError("gone again")]
+
+    async def on_lost() -> None:
+        lost.set()
+
+    async def flaky_expire(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await expire(*args)
+
+    blocking = new_blocking_redis(redis_settings)
+    reader = ReplyReader(blocking, redis, ingress_id, Replies(), on_lost)
+    await reader.open()
+    monkeypatch.setattr(redis, "expire", flaky_expire)
+    task = asyncio.create_task(reader.run(), name="reader")
+    try:
+        await redis.delete(reply_stream(ingress_id))
+        async with asyncio.timeout(10):
+            await lost.wait()
+        assert not failures
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
