@@ -32,16 +32,12 @@ def parse_replica(process: str) -> ReplicaName | None:
 def short_name(process: str) -> str:
     """`scorer penstock_demo-1 (replica 0)`, `build penstock_demo-1`; every other name is short already."""
     if replica := parse_replica(process):
-        return f"scorer {replica.entity} ({replica_label(replica)})"
+        return f"scorer {replica.entity} ({REFUSING if replica.number == REFUSING else f'replica {replica.number}'})"
     build = _BUILD.fullmatch(process)
     return f"build {build['entity']}" if build else process
 
 
-def replica_label(replica: ReplicaName) -> str:
-    return REFUSING if replica.number == REFUSING else f"replica {replica.number}"
-
-
-def by_age(replica: ReplicaName) -> tuple[str, str, int, int]:
+def replica_order(replica: ReplicaName) -> tuple[str, str, int, int]:
     """Sort key: replicas of one served entity together, older configs first, a refusing host last."""
     number = int(replica.number) if replica.number != REFUSING else sys.maxsize
     return replica.entity, replica.endpoint_id, int(replica.config_version), number
@@ -57,7 +53,7 @@ def shortened(entity: str, room: int) -> str:
 
 def names_meant(process: str) -> set[str]:
     """What a person may call it: its whole name, its kind, and for replicas and builds the served entity, the endpoint or the pool."""
-    found = _REPLICA.fullmatch(process) or _BUILD.fullmatch(process)
+    found = _of_a_pool(process)
     pool = {found["entity"], found["endpoint"], found["pool"], process.partition("-")[2]} if found else set()
     return {process, kind_of(process), short_name(process), *pool}
 
@@ -66,6 +62,10 @@ def names_to_offer(processes: Iterable[str]) -> list[str]:
     """The short ones of `names_meant`: kinds and served entities."""
     offered: set[str] = set()
     for process in processes:
-        found = _REPLICA.fullmatch(process) or _BUILD.fullmatch(process)
+        found = _of_a_pool(process)
         offered |= {kind_of(process), found["entity"]} if found else {process}
     return sorted(offered)
+
+
+def _of_a_pool(process: str) -> re.Match[str] | None:
+    return _REPLICA.fullmatch(process) or _BUILD.fullmatch(process)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.cli.plan import kind_of
-from services.cli.process_names import ReplicaName, by_age, parse_replica, shortened
+from services.cli.process_names import ReplicaName, parse_replica, replica_order, shortened
 from services.cli.settings import StackSettings, without_password
 from services.shared.errors import DependencyLost
 from services.shared.node import Node
@@ -73,7 +73,7 @@ def _replica_table(processes: list[Status], replicas: Mapping[str, ReplicaName],
     ambiguous = len({(r.endpoint_id, r.entity) for r in replicas.values()}) > len({r.entity for r in replicas.values()})
     table = _table("served entity", *(["endpoint"] if ambiguous else []), "config", "replica", *_FACTS)
     room = width - _OTHER_COLUMNS_CHARS - (_ENDPOINT_CHARS if ambiguous else 0)
-    for process in sorted(processes, key=lambda process: by_age(replicas[process["name"]])):
+    for process in sorted(processes, key=lambda process: replica_order(replicas[process["name"]])):
         replica = replicas[process["name"]]
         endpoint = [f"{replica.endpoint_id[:6]}…"] if ambiguous else []
         table.add_row(shortened(replica.entity, room), *endpoint, replica.config_version, replica.number, *_facts(process))

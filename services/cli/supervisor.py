@@ -139,7 +139,7 @@ class Supervisor:
             await asyncio.gather(*(self._children[name].stop() for name in wave if name in self._children))
 
     async def _watch_disk(self) -> None:
-        """Keep the logs small, a broker that is away fills them fast; and say it when the disk is full, which shows as other faults first."""
+        """Keep the logs small: a broker that is away fills them fast. Say that the disk is full, which shows as other faults first."""
         while True:
             await asyncio.sleep(DISK_LOOK_S)
             try:

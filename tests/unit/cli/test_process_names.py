@@ -1,6 +1,6 @@
 import pytest
 
-from services.cli.process_names import by_age, names_meant, names_to_offer, parse_replica, short_name, shortened
+from services.cli.process_names import names_meant, names_to_offer, parse_replica, replica_order, short_name, shortened
 
 ENDPOINT = "5e090088725d4ea69812363f5619cfd1"
 
@@ -44,7 +44,7 @@ def test_what_is_offered_is_short() -> None:
 def test_replicas_of_one_entity_stand_together_older_configs_first_and_numbers_as_numbers() -> None:
     tails = ["a-1-2-0", "a-1-10-0", "a-1-10-2", "a-1-10-10", "a-1-10-refusing", "b-1-1-0"]
     replicas = [replica for tail in reversed(tails) if (replica := parse_replica(f"scorer-{ENDPOINT}-{tail}"))]
-    assert sorted(replicas, key=by_age) == replicas[::-1]
+    assert sorted(replicas, key=replica_order) == replicas[::-1]
 
 
 @pytest.mark.parametrize(
