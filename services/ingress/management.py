@@ -63,6 +63,8 @@ class Management:
         config = to_config_spec(parse_config(await read_json_object(request)), name, self._box.seal)
         if config.auto_capture and endpoint.gateway.get("inference_table_config"):
             raise ParameterInvalid("This endpoint logs by its AI gateway; 'auto_capture_config' beside it is not possible.")
+        if config.auto_capture and endpoint.gateway.get("inference_table_config"):
+            raise ParameterInvalid("This endpoint logs by 'ai_gateway.inference_table_config'; both at once are not possible.")
         await self._require_models(config)
         event = ConfigRequested(at_ms=_now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, config=config)
         return self._view(await self._events.publish(event), name)
