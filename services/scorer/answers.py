@@ -11,13 +11,13 @@ MAX_CRASHES = 3  # I8
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one request before its deadline was looked at again. `duration_ms` is the evaluation's."""
+    """What came of one request before its deadline was looked at again. `duration_s` is the evaluation's own; 0: there was none."""
 
     status: int
     content_type: str
     body: bytes
     client_request_id: str | None = None
-    duration_ms: int = 0
+    duration_s: float = 0.0
     parsed: bool = False  # a model worker has looked for the client's id already
 
 

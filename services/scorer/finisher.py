@@ -92,7 +92,7 @@ class Finisher:
             reply = final_reply(item.request, item.answer, now_ms)
             replies.append((item.request.reply_to, reply))
             if item.request.table:
-                outcomes[item.source[1]].append(to_outcome(item.request, reply, client_request_id, item.answer.duration_ms))
+                outcomes[item.source[1]].append(to_outcome(item.request, reply, client_request_id, round(item.answer.duration_s * 1000)))
         records = [item.dead_letter for item in batch if item.dead_letter is not None]
         for partition, rows in outcomes.items():
             target = outcome_partition(self._pool_id, partition, self._partitions)

@@ -25,7 +25,11 @@ from services.shared.telemetry import EVALUATION_DURATION, QUEUE_DURATION, span
 from services.shared.topics import online_topic, pool_group
 
 POLL_MS = 200
+NO_PARTITION = -1
+READ_PAUSE_S = 1.0
+READ_TRIES = 60
 REVOKE_PATIENCE_S = 5.0
+LEAVE_PATIENCE_S = 10.0
 LONGEST_BACKLOG = 256  # answers not yet acknowledged; beyond it nothing new is taken
 STALL_LOOK_S = 15.0
 STALL_LOOKS = 4
@@ -38,11 +42,19 @@ Evaluate = Callable[[ScoringRequest, int], Awaitable[tuple[Answer, int]]]
 
 
 class ConsumerStuck(Exception):
-    """Records wait, lanes are free, and the consumer brings nothing: a new process is the cure (traps C3)."""
+    """Records wait, lanes are free, and the consumer brings nothing or only fails: a new process is the cure (traps C3)."""
 
 
 class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    def __init__(self, pool_id: str, kafka: KafkaSettings, redis: Redis, attempts: Attempts, evaluate: Evaluate) -> None:
+    def __init__(
+        self,
+        pool_id: str,
+        kafka: KafkaSettings,
+        redis: Redis,
+        attempts: Attempts,
+        evaluate: Evaluate,
+        max_poll_interval_s: float = 300.0,
+    ) -> None:
         self._topic = online_topic(pool_id)
         self._attempts = attempts
         self._evaluate = evaluate
@@ -67,7 +79,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
             rebalance_timeout_ms=15_000,
-            max_poll_interval_ms=300_000,
+            max_poll_interval_ms=round(max_poll_interval_s * 1000),
         )
 
     @property
@@ -94,8 +106,6 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 if task.done():
                     task.result()
             await taking
-            if self._evaluations:
-                await asyncio.wait(self._evaluations)
             await self._finisher.drained()
         finally:
             for task in (finishing, watching, taking):
@@ -109,26 +119,46 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
 
     async def leave(self) -> None:
         await self._finisher.stop()
-        await self._consumer.stop()
+        with suppress(TimeoutError):  # one that is stuck must not keep the process from its end
+            async with asyncio.timeout(LEAVE_PATIENCE_S):
+                await self._consumer.stop()
 
     async def _take(self) -> None:
-        while not self._stopping:
-            free = LANES_PER_REPLICA - len(self._evaluations)
-            if free <= 0 or self._finisher.backlog > LONGEST_BACKLOG:
+        failures = 0
+        while not self._stopping or self._evaluations:
+            if not self._takes_more():
                 self._lane_free.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_MS / 1000):
                         await self._lane_free.wait()
-                continue
             try:
-                batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=free)
-            except KafkaError:
+                batches = await self._poll()
+            except KafkaError as error:
+                failures += 1
+                if failures >= READ_TRIES:
+                    raise ConsumerStuck(f"no poll in {failures} succeeded") from error
                 log.warning("records cannot be read, trying again", exc_info=True)
-                await asyncio.sleep(1)
+                await asyncio.sleep(READ_PAUSE_S)
                 continue
+            failures = 0
             for partition, records in batches.items():
                 for record in records:
                     self._dispatch(partition, record)
+
+    def _takes_more(self) -> bool:
+        return not self._stopping and self.in_flight < LANES_PER_REPLICA and self._finisher.backlog <= LONGEST_BACKLOG
+
+    async def _poll(self) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """At most one record for each free lane. Without one the poll names a partition that is not there.
+
+        Who does not poll has to leave the group after a while (traps H8); who pauses throws away what is fetched ahead.
+        """
+        batches: dict[TopicPartition, list[ConsumerRecord]]
+        if self._takes_more():
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=LANES_PER_REPLICA - self.in_flight)
+        else:
+            batches = await self._consumer.getmany(TopicPartition(self._topic, NO_PARTITION))
+        return batches
 
     def _dispatch(self, partition: TopicPartition, record: ConsumerRecord) -> None:
         offsets = self._offsets.get(partition)
@@ -181,13 +211,12 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             return EXPIRED, 0
         crashes = await self._attempts.read(request.request_id) if may_be_repeat else 0
         self._queued.record(max(0.0, time.time() - request.accepted_at_ms / 1000), {"endpoint": request.endpoint})
-        started = time.perf_counter()
         with span("score", request.traceparent, endpoint=request.endpoint, entity=request.entity, request_id=request.request_id):
             answer, crashes = await self._evaluate(request, crashes)
-        taken_s = time.perf_counter() - started
-        self._evaluated.record(taken_s, {"endpoint": request.endpoint, "entity": request.entity})
-        last = self.evaluation_s
-        self.evaluation_s = taken_s if last is None else last + AVERAGE_WEIGHT * (taken_s - last)
+        if answer.duration_s > 0:
+            self._evaluated.record(answer.duration_s, {"endpoint": request.endpoint, "entity": request.entity})
+            last = self.evaluation_s
+            self.evaluation_s = answer.duration_s if last is None else last + AVERAGE_WEIGHT * (answer.duration_s - last)
         return answer, crashes
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
@@ -226,7 +255,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         while True:
             await asyncio.sleep(STALL_LOOK_S)
             positions = await self._positions_behind()
-            looks = looks + 1 if positions and positions == before and self.in_flight < LANES_PER_REPLICA else 0
+            looks = looks + 1 if positions and positions == before and self._takes_more() else 0
             before = positions
             if looks >= STALL_LOOKS:
                 raise ConsumerStuck(f"no record for {looks * STALL_LOOK_S:g} s with records waiting")

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from opentelemetry import metrics
 
@@ -85,7 +86,7 @@ class Lanes:
         except TimeoutError:
             log.warning("evaluation took too long, replacing the model worker", extra={"request_id": request.request_id})
             worker.replace()
-            return TIMED_OUT
+            return replace(TIMED_OUT, duration_s=self._limit_s)
 
     @asynccontextmanager
     async def _turn(self, *, alone: bool) -> AsyncIterator[WorkerProcess]:

@@ -7,18 +7,23 @@ from pathlib import Path
 
 from services.scorer.build_log import BuildLog, DeploymentFailed
 from services.scorer.node_lock import node_lock
+from services.scorer.pool_files import model_folder, model_lock, partial_model_folder
 from services.shared.endpoints import Pool
 
 # In a process of its own: importing mlflow costs seconds of CPU and 130 MB, neither of which a host's loop can spare.
 _DOWNLOAD = """
 import logging, sys
 import mlflow
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
+from requests.exceptions import RequestException
 logging.disable(logging.WARNING)
 try:
     mlflow.artifacts.download_artifacts(sys.argv[1], dst_path=sys.argv[2])
+except RestException as error:
+    sys.exit(error.message)
 except MlflowException as error:
-    sys.exit(str(error))
+    lost = isinstance(error.__context__, RequestException)
+    sys.exit("MLflow cannot be reached." if lost else error.message)
 """
 
 
@@ -27,13 +32,11 @@ async def fetch_model(pool: Pool, state: Path, tracking_uri: str, build_log: Bui
 
     Raises DeploymentFailed when MLflow does not hand it out.
     """
-    models = state / "models"
-    folder = models / pool.pool_id
-    async with node_lock(models / f"{pool.pool_id}.lock"):
+    folder, partial = model_folder(state, pool.pool_id), partial_model_folder(state, pool.pool_id)
+    async with node_lock(model_lock(state, pool.pool_id)):
         if folder.is_dir():
             return folder
         uri = f"models:/{pool.spec.model_name}/{pool.spec.model_version}"
-        partial = models / f"{pool.pool_id}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         build_log.write(f"Fetching {uri} from MLflow.")

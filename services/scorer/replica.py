@@ -14,6 +14,7 @@ from services.scorer.environment import HOST_PYTHON, build_environment
 from services.scorer.host import Evaluate, Host
 from services.scorer.lanes import Lanes
 from services.scorer.model_files import fetch_model
+from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder
 from services.scorer.requirements import read_environment_spec
 from services.scorer.settings import ScorerServiceSettings
 from services.scorer.worker_process import WorkerSpec, start_worker
@@ -34,11 +35,7 @@ log = logging.getLogger(__name__)
 
 async def run(settings: ScorerServiceSettings) -> None:
     """Serve one pool until SIGTERM. A pool that is not there (any more) needs no replica: that is a normal end."""
-    pool = await _find_pool(settings)
-    if pool is None:
-        log.warning("pool is not in the control log, nothing to do", extra={"pool_id": settings.scorer.pool_id})
-        return
-    replica = Replica(settings, pool)
+    replica = Replica(settings)
     serving = asyncio.create_task(replica.serve(), name="serve")
     reporting = asyncio.create_task(replica.report(), name="report")
     try:
@@ -51,35 +48,31 @@ async def run(settings: ScorerServiceSettings) -> None:
         await replica.close()
 
 
-async def _find_pool(settings: ScorerServiceSettings) -> Pool | None:
-    events = EventLog(settings.kafka)
-    try:
-        await events.start()
-        return events.snapshot().pools.get(settings.scorer.pool_id)
-    finally:
-        await events.stop()
-
-
 class Replica:
-    def __init__(self, settings: ScorerServiceSettings, pool: Pool) -> None:
+    def __init__(self, settings: ScorerServiceSettings) -> None:
         self._settings = settings
-        self._pool = pool
+        self._state = settings.state.resolve()  # mlflow refuses a model behind a link
+        self._pool_id = settings.scorer.pool_id
         self._redis: Redis = new_redis(settings.redis)
         self._phase, self._message = "building", ""
         self._host: Host | None = None
         self._lanes: Lanes | None = None
 
     async def serve(self) -> None:
-        """Returns only after `drain` was called; a failed deployment is reported until then."""
+        """Returns after `drain` was called, or at once without a pool; a failed deployment is reported until SIGTERM."""
+        pool = await self._find_pool()
+        if pool is None:
+            log.warning("pool is not in the control log, nothing to do", extra={"pool_id": self._pool_id})
+            return
         try:
-            evaluate = _refuse if self._settings.scorer.refusing else await self._deploy()
+            evaluate = _refuse if self._settings.scorer.refusing else await self._deploy(pool)
         except (DeploymentFailed, SettingsInvalid) as error:
             await self._enter("failed", str(error))
-            log.error("deployment failed", extra={"pool_id": self._pool.pool_id, "error": str(error)})
+            log.error("deployment failed", extra={"pool_id": self._pool_id, "error": str(error)})
             tell_ready()
             await asyncio.Event().wait()
             return
-        self._host = Host(self._pool.pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluate)
+        self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluate)
         await self._host.start()
         await self._enter("ready")
         tell_ready()
@@ -109,17 +102,29 @@ class Replica:
             await self._lanes.stop()
         await self._redis.aclose()
 
-    async def _deploy(self) -> Evaluate:
-        state = self._settings.state.resolve()  # mlflow refuses a model behind a link
-        build_log = BuildLog(state / "logs" / f"build-{self._pool.pool_id}.log")
+    async def _find_pool(self) -> Pool | None:
+        """Also forgets the files of pools that are gone, while the log is at hand."""
+        kept = kept_pools(self._state)  # looked at first: who has files by now is in the log, or gone
+        events = EventLog(self._settings.kafka)
         try:
-            variables = self._open_variables()
-            model = await fetch_model(self._pool, state, self._settings.mlflow.tracking_uri, build_log)
+            await events.start()
+            pools = events.snapshot().pools
+        finally:
+            await events.stop()
+        await asyncio.to_thread(forget_pools, self._state, kept - pools.keys())
+        return pools.get(self._pool_id)
+
+    async def _deploy(self, pool: Pool) -> Evaluate:
+        state = self._state
+        build_log = BuildLog(state / "logs" / f"build-{self._pool_id}.log")
+        try:
+            variables = self._open_variables(pool)
+            model = await fetch_model(pool, state, self._settings.mlflow.tracking_uri, build_log)
             environment = read_environment_spec(model, HOST_PYTHON)
             python = await build_environment(environment, model, state, build_log)
             await self._enter("loading")
             build_log.write("Loading the model.")
-            scratch = state / "scratch" / self._settings.scorer.replica_id
+            scratch = scratch_folder(state, self._pool_id, self._settings.scorer.replica_id)
             spec = WorkerSpec(python, model, scratch, variables, self._settings.scorer.load_limit_s)
             self._lanes = Lanes(lambda: start_worker(spec), Attempts(self._redis), self._settings.scorer.evaluation_limit_s)
             await self._lanes.start()
@@ -129,8 +134,8 @@ class Replica:
         build_log.write("The model is loaded.")
         return self._lanes.evaluate
 
-    def _open_variables(self) -> dict[str, str]:
-        sealed = self._pool.spec.environment_vars
+    def _open_variables(self, pool: Pool) -> dict[str, str]:
+        sealed = pool.spec.environment_vars
         if not sealed:
             return {}
         box = SecretBox.from_file(self._settings.key_file)
@@ -151,13 +156,13 @@ class Replica:
 
     async def _enter(self, phase: str, message: str = "") -> None:
         self._phase, self._message = phase, message
-        log.info("replica changes phase", extra={"pool_id": self._pool.pool_id, "phase": phase})
+        log.info("replica changes phase", extra={"pool_id": self._pool_id, "phase": phase})
         await self._report_once()
 
     async def _report_once(self) -> None:
         host = self._host
         report = ReplicaReport(
-            pool_id=self._pool.pool_id,
+            pool_id=self._pool_id,
             replica_id=self._settings.scorer.replica_id,
             phase=self._phase,
             message=self._message,

@@ -87,7 +87,7 @@ class WorkerProcess:
             answer = await answered
         finally:
             self._waiting.pop(number, None)
-        return replace(answer, duration_ms=round((time.perf_counter() - started) * 1000))
+        return replace(answer, duration_s=time.perf_counter() - started)
 
     def replace(self) -> None:
         """End the process now; whoever is in it gets WorkerDied without blame."""

@@ -9,7 +9,7 @@ import numpy
 
 
 class Scripted(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Does what its first value says: a number n ≥ 0 comes back doubled after n/1000 s; -1 crashes, -2 raises, -3 is NaN."""
+    """Does what its first value says: n ≥ 0 comes back doubled after n ms; -1 crashes, -2 raises, -3 is NaN, -4 shows its environment."""
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # mlflow makes a schema of hints
         value = float(numpy.ravel(model_input)[0])
@@ -19,6 +19,9 @@ class Scripted(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             raise RuntimeError("the model does not like this")
         if value == -3:
             return [float("nan")]
+        if value == -4:
+            print("my environment:", dict(os.environ), flush=True)
+            return [dict(os.environ)]
         time.sleep(value / 1000)
         return [value * 2]
 

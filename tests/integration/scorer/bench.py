@@ -1,0 +1,205 @@
+"""One pool on real servers with a client that knows what it sent; its replicas are real processes, its model is laid in place."""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from uuid import uuid4
+
+import psutil
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from redis.asyncio import Redis
+
+from services.scorer.environment import HOST_PYTHON
+from services.scorer.requirements import read_environment_spec
+from services.shared.control_events import ConfigSpec, EndpointCreated, EntitySpec, Route
+from services.shared.envelope import Outcome, ScoringReply, ScoringRequest, new_request_id, request_headers, unpack_outcomes, unpack_replies
+from services.shared.event_log import EventLog
+from services.shared.kafka_clients import new_consumer, new_producer
+from services.shared.presence import ReplicaReport, read_replicas
+from services.shared.redis_clients import new_redis
+from services.shared.secret_box import SecretBox
+from services.shared.settings import KafkaSettings, RedisSettings
+from services.shared.topics import DEAD_LETTERS, OUTCOMES, create_topics, online_topic, pool_group, pool_topic
+
+PARTITIONS = 4
+PATIENCE_S = 45
+
+
+@dataclass
+class Bench:
+    """`environment` is the folder of the interpreter that the model runs in: this project's, behind a wrapper."""
+
+    kafka: KafkaSettings
+    redis_url: str
+    state: Path
+    environment: Path
+    pool_id: str
+    redis: Redis
+    producer: AIOKafkaProducer
+    stream: str
+    tracking_uri: str = "unused"
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    @property
+    def log_file(self) -> Path:
+        return self.state / "replica.log"
+
+    async def start(self, number: int = 0, command: tuple[str, ...] = ("-m", "services.scorer"), **more: str) -> asyncio.subprocess.Process:
+        env = {
+            **os.environ,
+            "PENSTOCK_STATE": str(self.state),
+            "PENSTOCK_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+            "PENSTOCK_REDIS_URL": self.redis_url,
+            "PENSTOCK_MLFLOW_TRACKING_URI": self.tracking_uri,
+            "PENSTOCK_SCORER_POOL_ID": self.pool_id,
+            "PENSTOCK_SCORER_REPLICA_ID": f"{self.pool_id}-{number}",
+            **more,
+        }
+        with self.log_file.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(sys.executable, *command, env=env, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    async def phase(self, *phases: str, number: int = 0) -> ReplicaReport:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for report in await read_replicas(self.redis, [f"{self.pool_id}-{number}"]):
+                    assert report.phase != "failed" or "failed" in phases, report.message
+                    if report.phase in phases:
+                        return report
+                await asyncio.sleep(0.05)
+
+    async def send(self, value: float, partition: int = 0, wait_s: float = 60.0, body: bytes | None = None) -> ScoringRequest:
+        now_ms = time.time_ns() // 1_000_000
+        payload = body or json.dumps({"inputs": [[value]], "client_request_id": f"mine {value:g}"}).encode()
+        request = ScoringRequest(
+            new_request_id(), "endpoint", "bench", "m-1", "sid", "admin", now_ms, now_ms + round(wait_s * 1000),
+            self.stream, "main.default.bench_payload", "application/json", "", 0, payload,
+        )  # fmt: skip
+        await self.producer.send_and_wait(online_topic(self.pool_id), request.body, partition=partition, headers=request_headers(request))
+        return request
+
+    async def answers(self, *requests: ScoringRequest) -> list[ScoringReply]:
+        """The first reply of each, when all are there."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                found: dict[str, ScoringReply] = {}
+                for reply in await self.replies():
+                    found.setdefault(reply.request_id, reply)
+                if all(r.request_id in found for r in requests):
+                    return [found[r.request_id] for r in requests]
+                await asyncio.sleep(0.05)
+
+    async def replies(self) -> list[ScoringReply]:
+        """All there are, repeats included."""
+        entries: Any = await self.redis.xrange(self.stream)
+        return [reply for _, fields in entries for reply in unpack_replies(fields[b"p"])]
+
+    async def rows(self, *requests: ScoringRequest) -> list[Outcome]:
+        rows = {row.request_id: row for value in await self._read(OUTCOMES, 4) for row in unpack_outcomes(value)}
+        return [rows[r.request_id] for r in requests]
+
+    async def dead_letter_ids(self) -> set[str]:
+        consumer = new_consumer(self.kafka)
+        async with consumer:
+            partition = TopicPartition(DEAD_LETTERS, 0)
+            consumer.assign([partition])
+            end = (await consumer.end_offsets([partition]))[partition]
+            await consumer.seek_to_beginning(partition)
+            found: set[str] = set()
+            while await consumer.position(partition) < end:
+                for record in (await consumer.getmany(partition, timeout_ms=200)).get(partition, []):
+                    found |= {value.decode() for name, value in record.headers if name == "ce_id"}
+            return found
+
+    async def lag_is_zero(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)
+        await admin.start()
+        try:
+            async with asyncio.timeout(PATIENCE_S), new_consumer(self.kafka) as consumer:
+                partitions = [TopicPartition(online_topic(self.pool_id), n) for n in range(PARTITIONS)]
+                while True:
+                    ends = await consumer.end_offsets(partitions)
+                    committed = await admin.list_consumer_group_offsets(pool_group(self.pool_id))
+                    if all(not end or (p in committed and committed[p].offset == end) for p, end in ends.items()):
+                        return
+                    await asyncio.sleep(0.1)
+        finally:
+            await admin.close()
+
+    def worker(self) -> psutil.Process:
+        children = psutil.Process(self.processes[-1].pid).children()
+        return next(child for child in children if "model_worker.py" in " ".join(child.cmdline()))
+
+    async def busy(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while (await self.phase("ready")).in_flight < count:
+                await asyncio.sleep(0.05)
+
+    async def _read(self, topic: str, partitions: int) -> list[bytes]:
+        values: list[bytes] = []
+        async with new_consumer(self.kafka) as consumer:
+            held = [TopicPartition(topic, n) for n in range(partitions)]
+            consumer.assign(held)
+            ends = await consumer.end_offsets(held)
+            await consumer.seek_to_beginning(*held)
+            for partition in held:
+                while await consumer.position(partition) < ends[partition]:
+                    values += [r.value for r in (await consumer.getmany(partition, timeout_ms=200)).get(partition, [])]
+        return values
+
+
+@asynccontextmanager
+async def open_bench(
+    kafka: KafkaSettings, redis_settings: RedisSettings, state: Path, model: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Bench]:
+    """A pool whose model is fetched and whose environment is this one's: building has a test of its own."""
+    box = SecretBox.from_file(state / "secret.key")
+    sealed = {name: box.seal(value) for name, value in variables.items()}
+    entity = EntitySpec(name="m-1", model_name="m", model_version="1", environment_vars=sealed)
+    config = ConfigSpec(entities=(entity,), routes=(Route(entity="m-1", traffic_percentage=100),))
+    event = EndpointCreated(at_ms=1, name=f"bench-{uuid4().hex}", creator="admin", config=config)
+    events = EventLog(kafka)
+    await events.start()
+    control = await events.publish(event)
+    await events.stop()
+    pool_id = next(p.pool_id for p in control.pools.values() if p.endpoint_id == event.endpoint_id)
+    shutil.copytree(model, state / "models" / pool_id)
+    environment = state / "environments" / read_environment_spec(model, HOST_PYTHON).digest
+    (environment / "bin").mkdir(parents=True)
+    lay_wrapper(environment, f'exec {sys.executable} "$@"')
+    (environment / ".complete").touch()
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    await create_topics(admin, [pool_topic(pool_id, PARTITIONS, kafka)])
+    await admin.close()
+    redis, producer = new_redis(redis_settings), new_producer(kafka)
+    await producer.start()
+    stream = f"penstock:replies:{uuid4().hex}"
+    await redis.xadd(stream, {b"p": b"\x90"})
+    bench = Bench(kafka, redis_settings.url, state, environment, pool_id, redis, producer, stream)
+    try:
+        yield bench
+    finally:
+        for process in bench.processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        await bench.producer.stop()
+        await redis.aclose()
+
+
+def lay_wrapper(environment: Path, line: str) -> None:
+    """An interpreter that is a script, since a link would make another environment of it."""
+    (environment / "bin" / "python").write_text(f"#!/bin/sh\n{line}\n")
+    (environment / "bin" / "python").chmod(0o755)
