@@ -45,6 +45,6 @@ async def fetch_model(pool: Pool, state: Path, tracking_uri: str, build_log: Bui
         code, said = await build_log.run(sys.executable, "-c", _DOWNLOAD, uri, partial, env=env)
         if code or not (partial / "MLmodel").is_file():
             reason = said.splitlines()[-1] if said else f"the download ended with {code}"
-            raise DeploymentFailed(f"The model {uri} cannot be fetched from MLflow: {reason}")
+            raise DeploymentFailed(f"The model {uri} cannot be fetched: {reason}")
         partial.rename(folder)
     return folder

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
+from services.cli.ports import LOOPBACK, free_port
 from services.shared.settings import KafkaSettings, RedisSettings
 from services.shared.topics import online_topic
 from tests.integration.scorer.bench import PARTITIONS, PATIENCE_S, Bench, open_bench
@@ -114,6 +116,17 @@ async def test_the_model_gets_its_own_variables_and_nothing_of_the_host(
         assert "my environment" in log
         assert "[REDACTED]" in log
         assert not [value for value in ("k3y-of-the-model", "first line", "second line") if value in log]
+
+
+async def test_an_mlflow_that_is_not_there_is_told_in_one_sentence_without_its_password(bench: Bench) -> None:
+    shutil.rmtree(bench.state / "models" / bench.pool_id)
+    bench.tracking_uri = f"http://somebody:p4ssword@{LOOPBACK}:{free_port()}"
+    replica = await bench.start(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert (await bench.phase("failed")).message == "The model models:/m/1 cannot be fetched: MLflow cannot be reached."
+    logs = [bench.log_file, bench.state / "logs" / f"build-{bench.pool_id}.log"]
+    assert not [log for log in logs if "p4ssword" in log.read_text()]
+    replica.send_signal(signal.SIGTERM)
+    assert await replica.wait() == 0
 
 
 async def test_a_stuck_consumer_ends_the_process_so_that_a_new_one_is_started(bench: Bench) -> None:
