@@ -5,11 +5,12 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import NoReturn
 from uuid import uuid4
 
 import uvicorn
+from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,6 +26,7 @@ from services.ingress.reply_reader import ReplyReader
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressServiceSettings
 from services.shared.event_log import EventLog
+from services.shared.process import vital
 from services.shared.readiness import LISTEN_VARIABLE, tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
 from services.shared.secret_box import SecretBox
@@ -59,9 +61,9 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[Starlet
     reader = ReplyReader(blocking, redis, ingress_id, replies, lambda: requests.send_again(replies))
     await asyncio.gather(events.start(), requests.start(), reader.open())
     tasks = [
-        asyncio.create_task(reader.run(), name="reply-reader"),
-        asyncio.create_task(pools.run_reports(), name="reports"),
-        asyncio.create_task(pools.run_nudges(), name="nudges"),
+        vital(reader.run(), "reply-reader"),
+        vital(pools.run_reports(), "reports"),
+        vital(pools.run_nudges(), "nudges"),
     ]
     try:
         invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools)
@@ -71,8 +73,9 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[Starlet
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await pools.leave()
-        await reader.close()
+        with suppress(RedisError, OSError):  # what is left there goes by itself
+            await pools.leave()
+            await reader.close()
         await requests.stop()
         await events.stop()
         await registry.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from services.shared.settings import KafkaSettings
 from services.shared.topics import online_topic
 
 METADATA_PATIENCE_S = 5.0
+REPLACE_PAUSE_S = 1.0
 
 # The broker looked at the record and did not append it. Nothing else is known for certain: a
 # batch that aiokafka gives up because its partition has no leader may have been appended by a try whose answer was lost.
@@ -50,6 +52,7 @@ class RequestLog:
         self._producer: AIOKafkaProducer | None = None
         self._replacing: asyncio.Task[None] | None = None
         self._partitions: dict[str, list[int]] = {}
+        self._unknown: list[Waiting] = []  # not acknowledged: produced again once there is a new producer
 
     async def start(self) -> None:
         self._producer = new_producer(self._settings)
@@ -57,7 +60,8 @@ class RequestLog:
 
     async def stop(self) -> None:
         if self._replacing:
-            await self._replacing
+            self._replacing.cancel()
+            await asyncio.gather(self._replacing, return_exceptions=True)
         if self._producer:
             await self._producer.stop()
 
@@ -102,7 +106,9 @@ class RequestLog:
 
     async def send_again(self, replies: Replies) -> None:
         """Re-produce what waits: same ids, same partitions, attempt + 1 (R1, R8)."""
-        unanswered = replies.unanswered()
+        await self._repeat(replies.unanswered())
+
+    async def _repeat(self, unanswered: Sequence[Waiting]) -> None:
         for waiting in unanswered:
             waiting.request = replace(waiting.request, attempt=waiting.request.attempt + 1)
             with suppress(PayloadTooLarge, TryAgainLater):  # its first copy may still be answered: it goes on waiting
@@ -117,6 +123,8 @@ class RequestLog:
         log.warning("record was not acknowledged", extra={"error": repr(error), "request_id": waiting.request.request_id})
         if isinstance(error, _REFUSALS) and waiting.request.attempt == 1 and not waiting.reply.done():
             waiting.reply.set_exception(TryAgainLater("The request log refused the request."))
+        else:
+            self._unknown.append(waiting)
         self._replace_soon(producer)
 
     def _replace_soon(self, producer: AIOKafkaProducer) -> None:
@@ -124,18 +132,25 @@ class RequestLog:
             self._replacing = asyncio.create_task(self._replace_producer(producer), name="replace-producer")
 
     async def _replace_producer(self, failed: AIOKafkaProducer) -> None:
-        fresh = new_producer(self._settings)
-        try:
-            await fresh.start()
-            self._producer = fresh
-            with suppress(KafkaError):
-                await failed.stop()
-            log.warning("producer was replaced")
-        except KafkaError:
-            log.warning("producer cannot be replaced yet", exc_info=True)
-            await fresh.stop()
-        finally:
-            self._replacing = None
+        """Try until it works, then produce again what has no acknowledgement: its caller would only get a 504 (R1)."""
+        self._producer = await self._started_producer()
+        self._replacing = None
+        log.warning("producer was replaced")
+        unknown, self._unknown = self._unknown, []
+        await self._repeat([waiting for waiting in unknown if not waiting.reply.done()])
+        with suppress(KafkaError):
+            await failed.stop()
+
+    async def _started_producer(self) -> AIOKafkaProducer:
+        while True:
+            fresh = new_producer(self._settings)
+            try:
+                await fresh.start()
+                return fresh
+            except KafkaError:
+                log.warning("producer cannot be replaced yet", exc_info=True)
+                await fresh.stop()
+                await asyncio.sleep(REPLACE_PAUSE_S)
 
     def _live_producer(self) -> AIOKafkaProducer:
         if self._producer is None:

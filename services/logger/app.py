@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
@@ -17,10 +16,10 @@ from services.logger.progress import HoleInRecords, settle
 from services.logger.settings import LoggerServiceSettings
 from services.logger.writer import Record, Writer
 from services.shared.kafka_clients import new_consumer
+from services.shared.process import end_on_doubt
 from services.shared.readiness import tell_ready
 from services.shared.topics import LOGGER_GROUP, MAX_RECORD_BYTES, OUTCOMES, ensure_topics
 
-EXIT_ON_DOUBT = 70  # EX_SOFTWARE: the supervisor starts us again, and we read again from the group offset
 SESSION_S = 10.0
 CHECK_S = 5.0
 
@@ -57,7 +56,7 @@ class Logger:
         stopping = asyncio.create_task(stop.wait(), name="stop-asked")
         await asyncio.wait({ended, watchdog, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
-            _end_on_doubt("the Faust app or the watchdog ended by itself")
+            end_on_doubt("the Faust app or the watchdog ended by itself")
         watchdog.cancel()
         await self._drain()
         async with self._flushing:  # no flush is cut short, and none begins any more
@@ -104,7 +103,7 @@ class Logger:
                     event.ack()
         except Exception:
             log.exception("flush failed")
-            _end_on_doubt("a flush failed")
+            end_on_doubt("a flush failed")
 
     async def _settled(self, positions: Sequence[tuple[int, int]]) -> dict[int, int]:
         """Where each partition will stand after this flush. Raises HoleInRecords.
@@ -193,9 +192,3 @@ async def serve(settings: LoggerServiceSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await Logger(settings).run(stop)
-
-
-def _end_on_doubt(reason: str) -> None:
-    log.error("logger ends, to be started again", extra={"reason": reason})
-    logging.shutdown()
-    os._exit(EXIT_ON_DOUBT)

@@ -60,7 +60,7 @@ class ControlLoop:
 
     async def tick(self, now: float, nudged: frozenset[str]) -> None:
         """Look once at every pool. Raises DependencyLost, KafkaError or RedisError when something is out of reach."""
-        state = self._events.snapshot()
+        state = await self._events.refresh()  # on an old view, what another leader has just started would look like a stray
         for pool in state.pools.values():
             if pool.pool_id not in self._made:
                 await self._make_topic(pool)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from services.scaler.deployment import MAX_RESTARTS
 from services.scaler.pools import PoolBackend
 from services.shared.endpoints import ControlState
 from services.shared.node import ReplicaProcess
@@ -28,6 +29,11 @@ class Look:
     def staying(self, pool_id: str) -> list[ReplicaProcess]:
         """Replicas of the pool that are asked for and not leaving, ready or not."""
         return [p for p in self.processes[pool_id] if p.state != "stopping" and not p.refusing]
+
+    def able(self, pool_id: str) -> int:
+        """Replicas that answer, or will once they have started: neither leaving, nor failed, nor dying again and again."""
+        failed = {r.replica_id for r in self.reports[pool_id] if r.phase == "failed"}
+        return sum(p.state != "stopping" and p.replica_id not in failed and p.restarts < MAX_RESTARTS for p in self.processes[pool_id])
 
     def ready(self, pool_id: str) -> int:
         """Replicas able to answer, refusing hosts included."""

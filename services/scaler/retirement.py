@@ -13,15 +13,16 @@ class Step(Enum):
     REMOVE = "nothing is left and nobody is there: delete topic and group"
 
 
-def next_step(retired_at: int, ingresses: Sequence[IngressReport], lag: int | None, ready: int, processes: int) -> Step:
+def next_step(retired_at: int, ingresses: Sequence[IngressReport], lag: int | None, able: int, processes: int) -> Step:
     """Choose the step.
 
     Only when every live ingress routes by a snapshot from after the retirement can nothing more be appended; only then does
-    a lag of 0 mean that it stays 0. `ready` counts replicas able to answer, `processes` all there are.
+    a lag of 0 mean that it stays 0. `able` counts replicas that answer or will again: a pool with a backlog has served, so one
+    that is starting starts again. `processes` counts all there are.
     """
     closed = all(report.routed_from > retired_at for report in ingresses)
     if closed and lag == 0:
         return Step.STOP if processes else Step.REMOVE
-    if lag and not ready:
+    if lag and not able:
         return Step.REFUSE
     return Step.DRAIN

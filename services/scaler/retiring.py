@@ -32,7 +32,7 @@ class RetiringPools:
             return
         lag = await self._lag.read(pool.pool_id, partitions_for(pool.spec.max_replicas), look.now)
         processes = look.processes[pool.pool_id]
-        match next_step(pool.retired_at, look.ingresses, lag, look.ready(pool.pool_id), len(processes)):
+        match next_step(pool.retired_at, look.ingresses, lag, look.able(pool.pool_id), len(processes)):
             case Step.REFUSE:
                 await self._refuse(pool, look)
             case Step.STOP:
@@ -51,7 +51,7 @@ class RetiringPools:
         await self._sink.tell("POOL_REMOVED", pool.pool_id, "pool removed", endpoint=pool.endpoint_name)
 
     async def _refuse(self, pool: Pool, look: Look) -> None:
-        """Replicas that never got ready would only hold partitions: they make room for the host that answers."""
+        """Replicas that cannot answer would only hold partitions: they make room for the host that does."""
         for process in look.staying(pool.pool_id):
             await self._backend.stop(process.replica_id)
         await self._backend.refuse(pool.pool_id)

@@ -52,7 +52,7 @@ class ServingPool:
         """Observe, decide and apply once."""
         endpoint = look.state.endpoint_by_id(pool.endpoint_id)
         lag = await self._lag.read(pool.pool_id, partitions_for(pool.spec.max_replicas), look.now)
-        pending = pending_config(endpoint, pool)
+        pending = config_in_progress(endpoint, pool)
         size = len(look.staying(pool.pool_id))
         if pending is not None:
             decision = Decision(first_replicas(pool.spec, _serving_now(endpoint, look)), "deploying")
@@ -60,7 +60,7 @@ class ServingPool:
             decision = await self._recovering(pool, look, decide(self._observe(pool, look, lag, size), self._policy(pool)))
         if decision.target != size:
             await self._resize(pool, look, size, decision, lag)
-        if pending is not None:
+        if pending is not None and pending.entities[pool.spec.name].deployment is Deployment.CREATING:
             await self._judge(pool, pending, look, decision.target)
         await self._report(pool, look, decision, lag)
         if not look.processes[pool.pool_id]:
@@ -166,13 +166,16 @@ class ServingPool:
             self._recommitted_at = now
 
 
-def pending_config(endpoint: Endpoint | None, pool: Pool) -> Config | None:
-    """The config under deployment that waits for this pool, if there is one."""
+def config_in_progress(endpoint: Endpoint | None, pool: Pool) -> Config | None:
+    """The config under deployment that needs this pool, unless the pool serves already.
+
+    Until all of it is ready the pool keeps its first size, reported ready or not.
+    """
     if endpoint is None or endpoint.update is not ConfigUpdate.IN_PROGRESS or endpoint.pending is None:
         return None
-    entity = endpoint.pending.entities.get(pool.spec.name)
-    waits = entity is not None and entity.pool_id == pool.pool_id and entity.deployment is Deployment.CREATING
-    return endpoint.pending if waits else None
+    if endpoint.active and any(e.pool_id == pool.pool_id for e in endpoint.active.entities.values()):
+        return None
+    return endpoint.pending if any(e.pool_id == pool.pool_id for e in endpoint.pending.entities.values()) else None
 
 
 def _serving_now(endpoint: Endpoint | None, look: Look) -> int:

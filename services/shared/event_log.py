@@ -12,6 +12,7 @@ from services.shared.control_events import ControlEvent, decode_event, encode_ev
 from services.shared.endpoints import ControlState, apply_event
 from services.shared.errors import DependencyLost, ServingError
 from services.shared.kafka_clients import new_consumer, new_producer
+from services.shared.process import vital
 from services.shared.settings import KafkaSettings
 from services.shared.topics import CONTROL
 
@@ -48,8 +49,8 @@ class EventLog:
         self._consumer.assign([PARTITION])
         await self._consumer.seek_to_beginning(PARTITION)
         self._tasks = [
-            asyncio.create_task(self._tail(), name="control-log-tail"),
-            asyncio.create_task(self._confirm(), name="control-log-confirm"),
+            vital(self._tail(), "control-log-tail"),
+            vital(self._confirm(), "control-log-confirm"),
         ]
         await self.refresh()
 

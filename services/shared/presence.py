@@ -1,12 +1,16 @@
 """What processes tell each other about themselves through Redis: short-lived, rewritten every second, never the truth."""
 
+import logging
+from collections.abc import Iterable
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.asyncio import Redis
 
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.topics import INGRESSES_KEY, pool_key, replica_key
+
+log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
 REPORT_TTL_S = 10  # a report older than this counts as absent
@@ -88,7 +92,7 @@ async def forget_ingress(redis: Redis, ingress_id: str) -> None:
 
 async def read_ingresses(redis: Redis, now_ms: int) -> list[IngressReport]:
     """Live ingress processes; what has not reported for REPORT_TTL_S is dropped from the hash."""
-    reports = [IngressReport.model_validate_json(value) for value in (await redis.hgetall(INGRESSES_KEY)).values()]
+    reports = _parsed((await redis.hgetall(INGRESSES_KEY)).values(), IngressReport)
     stale = [r.ingress_id for r in reports if now_ms - r.at_ms > REPORT_TTL_S * 1000]
     if stale:
         await redis.hdel(INGRESSES_KEY, *stale)
@@ -103,4 +107,15 @@ async def knows_reporters(redis: Redis) -> bool:
 async def _read(redis: Redis, keys: list[str], kind: type[R]) -> list[R]:
     if not keys:
         return []
-    return [kind.model_validate_json(value) for value in await redis.mget(keys) if value is not None]
+    return _parsed(await redis.mget(keys), kind)
+
+
+def _parsed(values: Iterable[bytes | str | None], kind: type[R]) -> list[R]:
+    """A report that cannot be read, perhaps of another version, is as good as none."""
+    reports = []
+    for value in values:
+        try:
+            reports += [kind.model_validate_json(value)] if value is not None else []
+        except ValidationError:
+            log.warning("report cannot be read", extra={"kind": kind.__name__})
+    return reports

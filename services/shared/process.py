@@ -1,15 +1,22 @@
 """What every service process does around its own work: settings, telemetry, an event loop, an exit code."""
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable
+from typing import NoReturn
 
 import uvloop
 
 from services.shared.errors import SettingsInvalid
 from services.shared.settings import S, load_settings
 from services.shared.telemetry import start_telemetry, stop_telemetry
+
+EXIT_ON_DOUBT = 70  # EX_SOFTWARE
+
+log = logging.getLogger(__name__)
 
 
 def run_service(name: str, settings_class: type[S], serve: Callable[[S], Coroutine[None, None, None]]) -> int:
@@ -24,6 +31,29 @@ def run_service(name: str, settings_class: type[S], serve: Callable[[S], Corouti
     finally:
         stop_telemetry()
     return 0
+
+
+def vital(work: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
+    """A task this process cannot do without: should it end by anything but a cancellation, the process ends, to be started again.
+
+    A process that lives on with a dead reader answers nobody and looks well.
+    """
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_end_unless_cancelled)
+    return task
+
+
+def end_on_doubt(reason: str) -> NoReturn:
+    """End at once, without cleaning up: whoever started this process starts it again, and the logs it reads know where to go on."""
+    log.critical("process ends, to be started again", extra={"reason": reason})
+    logging.shutdown()
+    os._exit(EXIT_ON_DOUBT)
+
+
+def _end_unless_cancelled(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        log.error("a vital task ended", exc_info=task.exception(), extra={"task": task.get_name()})
+        end_on_doubt(f"{task.get_name()} ended")
 
 
 async def until_stopped(tasks: Iterable["asyncio.Task[None]"]) -> None:

@@ -5,6 +5,7 @@ from zlib import crc32
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from services.shared.errors import SettingsInvalid
 from services.shared.settings import MIB, KafkaSettings
 
 CONTROL = "penstock.control"
@@ -53,7 +54,11 @@ def outcome_partition(pool_id: str, source_partition: int, partitions: int) -> i
 
 
 async def ensure_topics(settings: KafkaSettings) -> None:
-    """Make the topics that always exist. A repeat changes nothing; any refusal other than «exists already» is raised."""
+    """Make the topics that always exist. A repeat changes nothing; any refusal other than «exists already» is raised.
+
+    Raises SettingsInvalid when the outcomes topic has another number of partitions: with it, a request delivered again would
+    meet another writer (R4).
+    """
     copies = settings.replication_factor
     topics = [
         NewTopic(CONTROL, 1, copies, topic_configs=_kept(None)),
@@ -65,8 +70,14 @@ async def ensure_topics(settings: KafkaSettings) -> None:
     await admin.start()
     try:
         await create_topics(admin, topics)
+        [outcomes] = await admin.describe_topics([OUTCOMES])
     finally:
         await admin.close()
+    there = len(outcomes["partitions"])
+    if there != settings.outcome_partitions:
+        raise SettingsInvalid(
+            f"PENSTOCK_KAFKA_OUTCOME_PARTITIONS is {settings.outcome_partitions}, but {OUTCOMES} has {there} partitions: set {there}"
+        )
 
 
 def pool_topic(pool_id: str, partitions: int, settings: KafkaSettings) -> NewTopic:

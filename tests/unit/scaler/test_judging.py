@@ -50,7 +50,7 @@ def ingresses(*routed_from: int) -> list[IngressReport]:
 
 
 @pytest.mark.parametrize(
-    ("routed_from", "lag", "ready", "processes", "step"),
+    ("routed_from", "lag", "able", "processes", "step"),
     [
         pytest.param([11, 12], 0, 1, 1, Step.STOP, id="all moved on and nothing is left"),
         pytest.param([11, 12], 0, 0, 0, Step.REMOVE, id="and nobody is there"),
@@ -64,15 +64,15 @@ def ingresses(*routed_from: int) -> list[IngressReport]:
         pytest.param([11], None, 1, 1, Step.DRAIN, id="nor a reason to stop anyone"),
     ],
 )
-def test_next_step(routed_from: list[int], lag: int | None, ready: int, processes: int, step: Step) -> None:
-    assert next_step(10, ingresses(*routed_from), lag, ready, processes) is step
+def test_next_step(routed_from: list[int], lag: int | None, able: int, processes: int, step: Step) -> None:
+    assert next_step(10, ingresses(*routed_from), lag, able, processes) is step
 
 
 @given(st.integers(0, 20), st.lists(st.integers(0, 20), max_size=4), st.none() | st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
 def test_nothing_is_stopped_or_removed_while_a_record_may_be_left(
-    retired_at: int, routed_from: list[int], lag: int | None, ready: int, processes: int
+    retired_at: int, routed_from: list[int], lag: int | None, able: int, processes: int
 ) -> None:
-    step = next_step(retired_at, ingresses(*routed_from), lag, ready, processes)
+    step = next_step(retired_at, ingresses(*routed_from), lag, able, processes)
     if step in (Step.STOP, Step.REMOVE):
         assert lag == 0
         assert all(offset > retired_at for offset in routed_from)

@@ -1,0 +1,23 @@
+"""Reports through a real Redis."""
+
+from uuid import uuid4
+
+from services.shared.presence import IngressReport, forget_ingress, read_ingresses, report_ingress
+from services.shared.redis_clients import new_redis
+from services.shared.settings import RedisSettings
+from services.shared.topics import INGRESSES_KEY
+
+
+async def test_a_report_that_cannot_be_read_is_as_good_as_none(redis_settings: RedisSettings) -> None:
+    """It once ended the scaler at every start, since the hash never expires."""
+    redis = new_redis(redis_settings)
+    mine = IngressReport(ingress_id=uuid4().hex, routed_from=7, at_ms=1_000)
+    try:
+        await redis.hset(INGRESSES_KEY, "of-another-version", b'{"ingress": 1}')
+        await report_ingress(redis, mine)
+        assert mine in await read_ingresses(redis, now_ms=1_000)
+        assert mine not in await read_ingresses(redis, now_ms=60_000)
+        await forget_ingress(redis, mine.ingress_id)
+    finally:
+        await redis.hdel(INGRESSES_KEY, "of-another-version")
+        await redis.aclose()
