@@ -33,6 +33,8 @@ POOL_REPLICAS = "penstock.pool.replicas"  # {replica}, ready
 LOGGED_ROWS = "penstock.logger.rows"  # {row}
 LOGGED_REPEATS = "penstock.logger.repeats"  # {row}, dropped because the table has them
 
+REPEAT_PAUSE_S = 10.0
+
 _TRACE_FORMAT = TraceContextTextMapPropagator()
 
 
@@ -44,6 +46,7 @@ def start_telemetry(service: str, level: str) -> None:
         JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=fields, static_fields={"service": service})
     )
     handler.addFilter(_add_trace_id)
+    handler.addFilter(QuietRepeats("aiokafka", REPEAT_PAUSE_S))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("aiokafka").setLevel(max(logging.WARNING, logging.getLevelName(level)))
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -54,6 +57,25 @@ def start_telemetry(service: str, level: str) -> None:
         trace.set_tracer_provider(provider)
     if _exports("METRICS"):
         metrics.set_meter_provider(MeterProvider(resource=resource, metric_readers=[PeriodicExportingMetricReader(OTLPMetricExporter())]))
+
+
+class QuietRepeats(logging.Filter):
+    """Lets one logger family say the same sentence once per pause: aiokafka says it hundreds of times a second without a broker."""
+
+    def __init__(self, family: str, pause_s: float) -> None:
+        super().__init__()
+        self._family = family
+        self._pause_s = pause_s
+        self._said_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != self._family:
+            return True
+        sentence = (record.name, str(record.msg))
+        if record.created - self._said_at.get(sentence, float("-inf")) < self._pause_s:
+            return False
+        self._said_at[sentence] = record.created
+        return True
 
 
 def stop_telemetry() -> None:
