@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from services.shared.envelope import Headers
-from services.shared.kafka_clients import new_producer
+from services.shared.kafka_clients import started_producer
 from services.shared.settings import KafkaSettings
 
 FIRST_PAUSE_S = 0.2
@@ -69,11 +69,5 @@ class SafeProducer:
 
     async def _ready(self) -> AIOKafkaProducer:
         if self._producer is None:
-            producer = new_producer(self._settings)
-            try:
-                await producer.start()
-            except BaseException:
-                await producer.stop()
-                raise
-            self._producer = producer
+            self._producer = await started_producer(self._settings)
         return self._producer

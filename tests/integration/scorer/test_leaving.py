@@ -56,7 +56,8 @@ async def test_leaves_promptly_while(bench: Bench, make_slow: Callable[[Bench, s
         replica.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PROMPT_S):
             assert await replica.wait() == 0
-        assert not [process for process in children if process.is_running()]
+            while any(_computes(process) for process in children):
+                await asyncio.sleep(0.05)
 
 
 async def test_a_host_whose_lanes_are_all_taken_stays_in_its_group(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -88,6 +89,14 @@ async def _running(host: Host) -> AsyncIterator[None]:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await host.leave()
+
+
+def _computes(process: psutil.Process) -> bool:
+    """False for a zombie too: a child's child is left to the machine's first process to collect."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def _children_with(pid: int, part: str) -> list[psutil.Process]:
