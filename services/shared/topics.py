@@ -74,7 +74,7 @@ async def ensure_topics(settings: KafkaSettings) -> None:
     finally:
         await admin.close()
     there = len(outcomes["partitions"])
-    if there != settings.outcome_partitions:
+    if there not in (0, settings.outcome_partitions):  # 0: made a moment ago, and not every broker has heard of it
         raise SettingsInvalid(
             f"PENSTOCK_KAFKA_OUTCOME_PARTITIONS is {settings.outcome_partitions}, but {OUTCOMES} has {there} partitions: set {there}"
         )
