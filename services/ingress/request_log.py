@@ -19,7 +19,7 @@ from aiokafka.errors import (
 from services.ingress.replies import Replies, Waiting
 from services.shared.envelope import request_headers
 from services.shared.errors import PayloadTooLarge, TryAgainLater
-from services.shared.kafka_clients import new_producer
+from services.shared.kafka_clients import started_producer
 from services.shared.settings import KafkaSettings
 from services.shared.topics import online_topic
 
@@ -55,8 +55,7 @@ class RequestLog:
         self._unknown: list[Waiting] = []  # not acknowledged: produced again once there is a new producer
 
     async def start(self) -> None:
-        self._producer = new_producer(self._settings)
-        await self._producer.start()
+        self._producer = await started_producer(self._settings)
 
     async def stop(self) -> None:
         if self._replacing:
@@ -143,13 +142,10 @@ class RequestLog:
 
     async def _started_producer(self) -> AIOKafkaProducer:
         while True:
-            fresh = new_producer(self._settings)
             try:
-                await fresh.start()
-                return fresh
-            except KafkaError:
-                log.warning("producer cannot be replaced yet", exc_info=True)
-                await fresh.stop()
+                return await started_producer(self._settings)
+            except KafkaError as error:
+                log.warning("producer cannot be replaced yet", extra={"error": repr(error)})
                 await asyncio.sleep(REPLACE_PAUSE_S)
 
     def _live_producer(self) -> AIOKafkaProducer:

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from services.shared.control_events import ControlEvent, decode_event, encode_event
 from services.shared.endpoints import ControlState, apply_event
 from services.shared.errors import DependencyLost, ServingError
-from services.shared.kafka_clients import new_consumer, new_producer
+from services.shared.kafka_clients import new_consumer, started_producer
 from services.shared.process import vital
 from services.shared.settings import KafkaSettings
 from services.shared.topics import CONTROL
@@ -152,13 +152,7 @@ class EventLog:
     async def _ready_producer(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                producer = new_producer(self._settings)
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
+                self._producer = await started_producer(self._settings)
             return self._producer
 
     def _drop_producer(self) -> None:

@@ -19,6 +19,17 @@ def new_producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
     )
 
 
+async def started_producer(settings: KafkaSettings) -> AIOKafkaProducer:
+    """A producer that is ready to send. One that cannot start is stopped before its error is raised."""
+    producer = new_producer(settings)
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
 def new_consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaConsumer:
     """A consumer that never commits by itself and starts at the beginning of what it has not seen."""
     return AIOKafkaConsumer(
