@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
@@ -47,6 +47,7 @@ class Bench:
     redis: Redis
     producer: AIOKafkaProducer
     stream: str
+    starts: dict[TopicPartition, int]  # ends of the shared topics when this bench was opened
     tracking_uri: str = "unused"
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
 
@@ -106,21 +107,12 @@ class Bench:
         return [reply for _, fields in entries for reply in unpack_replies(fields[b"p"])]
 
     async def rows(self, *requests: ScoringRequest) -> list[Outcome]:
-        rows = {row.request_id: row for value in await self._read(OUTCOMES, 4) for row in unpack_outcomes(value)}
+        rows = {row.request_id: row for record in await self._records(OUTCOMES) for row in unpack_outcomes(record.value)}
         return [rows[r.request_id] for r in requests]
 
     async def dead_letter_ids(self) -> set[str]:
-        consumer = new_consumer(self.kafka)
-        async with consumer:
-            partition = TopicPartition(DEAD_LETTERS, 0)
-            consumer.assign([partition])
-            end = (await consumer.end_offsets([partition]))[partition]
-            await consumer.seek_to_beginning(partition)
-            found: set[str] = set()
-            while await consumer.position(partition) < end:
-                for record in (await consumer.getmany(partition, timeout_ms=200)).get(partition, []):
-                    found |= {value.decode() for name, value in record.headers if name == "ce_id"}
-            return found
+        headers = [header for record in await self._records(DEAD_LETTERS) for header in record.headers]
+        return {value.decode() for name, value in headers if name == "ce_id"}
 
     async def lag_is_zero(self) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)
@@ -146,17 +138,25 @@ class Bench:
             while (await self.phase("ready")).in_flight < count:
                 await asyncio.sleep(0.05)
 
-    async def _read(self, topic: str, partitions: int) -> list[bytes]:
-        values: list[bytes] = []
+    async def _records(self, topic: str) -> list[ConsumerRecord]:
+        """What has come since this bench was opened: other tests leave records of theirs, garbage too."""
+        records: list[ConsumerRecord] = []
+        starts = {p: offset for p, offset in self.starts.items() if p.topic == topic}
         async with new_consumer(self.kafka) as consumer:
-            held = [TopicPartition(topic, n) for n in range(partitions)]
-            consumer.assign(held)
-            ends = await consumer.end_offsets(held)
-            await consumer.seek_to_beginning(*held)
-            for partition in held:
+            consumer.assign(list(starts))
+            ends = await consumer.end_offsets(list(starts))
+            for partition, start in starts.items():
+                consumer.seek(partition, start)
                 while await consumer.position(partition) < ends[partition]:
-                    values += [r.value for r in (await consumer.getmany(partition, timeout_ms=200)).get(partition, [])]
-        return values
+                    records += (await consumer.getmany(partition, timeout_ms=200)).get(partition, [])
+        return records
+
+
+async def ends_now(kafka: KafkaSettings) -> dict[TopicPartition, int]:
+    shared = [TopicPartition(DEAD_LETTERS, 0), *(TopicPartition(OUTCOMES, n) for n in range(kafka.outcome_partitions))]
+    async with new_consumer(kafka) as consumer:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(shared)
+        return ends
 
 
 @asynccontextmanager
@@ -187,7 +187,7 @@ async def open_bench(
     await producer.start()
     stream = f"penstock:replies:{uuid4().hex}"
     await redis.xadd(stream, {b"p": b"\x90"})
-    bench = Bench(kafka, redis_settings.url, state, environment, pool_id, redis, producer, stream)
+    bench = Bench(kafka, redis_settings.url, state, environment, pool_id, redis, producer, stream, await ends_now(kafka))
     try:
         yield bench
     finally:
