@@ -12,9 +12,9 @@ from aiokafka.errors import (
     OutOfOrderSequenceNumber,
 )
 
-from services.ingress import request_log
 from services.ingress.replies import Replies
 from services.ingress.request_log import RequestLog
+from services.shared import kafka_clients
 from services.shared.envelope import ScoringRequest
 from services.shared.errors import TryAgainLater
 from services.shared.settings import KafkaSettings
@@ -46,7 +46,7 @@ def producers(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
         made.append(Producer())
         return made[-1]
 
-    monkeypatch.setattr(request_log, "new_producer", new_producer)
+    monkeypatch.setattr(kafka_clients, "new_producer", new_producer)
     return made
 
 
