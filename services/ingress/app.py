@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.routing import Mount, Route
 
 from services.ingress.cancellations import Cancellations
-from services.ingress.connections import Connection
+from services.ingress.connections import Connection, ask_who_is_there
 from services.ingress.http_errors import HANDLERS
 from services.ingress.invocations import Invocations
 from services.ingress.management import Management, management_app
@@ -51,7 +51,7 @@ async def serve(settings: IngressServiceSettings) -> None:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(grace_s),
         )
-        await _Server(config).serve(sockets=[_listening_socket(settings)])
+        await _Server(config).serve(sockets=[ask_who_is_there(_listening_socket(settings))])
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ awaits `receive()`: a task a request, where this is an entry in a dict.
 """
 
 import asyncio
+import socket
 from asyncio.events import TimerHandle
 from collections.abc import Callable
 from functools import partial
@@ -44,6 +45,14 @@ def tell_gone(scope: Scope) -> None:
     on_hang_up = scope.get(_ON_HANG_UP)
     if on_hang_up is not None:
         on_hang_up()
+
+
+def ask_who_is_there(listening: socket.socket) -> socket.socket:
+    """The connections it accepts inherit this: a caller's machine that vanished hangs up within a minute or so (Linux's tcp(7))."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):  # s, s, probes
+        listening.setsockopt(socket.IPPROTO_TCP, option, value)
+    return listening
 
 
 class Connection(HttpToolsProtocol):

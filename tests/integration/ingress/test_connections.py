@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from services.ingress import connections
 from services.ingress.bodies import read_body
-from services.ingress.connections import MAX_HEAD_BYTES, Connection, unwatch, watch
+from services.ingress.connections import MAX_HEAD_BYTES, Connection, ask_who_is_there, unwatch, watch
 from services.ingress.http_errors import HANDLERS
 
 TIMEOUT_S = 0.4
@@ -179,6 +179,14 @@ async def test_who_waits_hears_of_a_hang_up(served: Served, reset: bool) -> None
     else:
         writer.close()
     await served.hung_up.wait()
+
+
+def test_who_is_accepted_is_asked_whether_it_is_still_there() -> None:
+    with ask_who_is_there(socket.create_server(("127.0.0.1", 0))) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
 
 async def test_an_answer_that_nobody_reads_is_cut(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
