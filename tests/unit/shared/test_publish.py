@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from services.shared import event_log
+from services.shared import kafka_clients
 from services.shared.control_events import EndpointDeleted
 from services.shared.errors import DependencyLost
 from services.shared.event_log import EventLog
@@ -37,7 +37,7 @@ EVENT = EndpointDeleted(at_ms=1, endpoint_id="e")
 
 
 async def test_the_caller_does_not_wait_for_a_producer_that_cannot_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_log, "new_producer", lambda _: Producer())
+    monkeypatch.setattr(kafka_clients, "new_producer", lambda _: Producer())
     log = EventLog(KafkaSettings())
     async with asyncio.timeout(10):
         with pytest.raises(DependencyLost):
@@ -52,7 +52,7 @@ async def test_two_first_publishes_share_one_producer_and_one_that_cannot_start_
         made.append(Producer(KafkaConnectionError() if not made else None))
         return made[-1]
 
-    monkeypatch.setattr(event_log, "new_producer", new_producer)
+    monkeypatch.setattr(kafka_clients, "new_producer", new_producer)
     log = EventLog(KafkaSettings())
     results = await asyncio.gather(*(log.publish(EVENT) for _ in range(2)), return_exceptions=True)
     assert all(isinstance(result, DependencyLost) for result in results)
