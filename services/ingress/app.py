@@ -6,7 +6,8 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import NoReturn
+from functools import partial
+from typing import Any, NoReturn, cast
 from uuid import uuid4
 
 import uvicorn
@@ -16,6 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Mount, Route
 
+from services.ingress.cancellations import Cancellations
+from services.ingress.connections import Connection, ask_who_is_there
 from services.ingress.http_errors import HANDLERS
 from services.ingress.invocations import Invocations
 from services.ingress.management import Management, management_app
@@ -40,6 +43,7 @@ async def serve(settings: IngressServiceSettings) -> None:
         grace_s = settings.ingress.deadline_s + settings.ingress.wake_allowance_s + DRAIN_GRACE_S
         config = uvicorn.Config(
             app,
+            http=cast(Any, partial(Connection, settings.ingress.head_timeout_s)),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -47,7 +51,7 @@ async def serve(settings: IngressServiceSettings) -> None:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(grace_s),
         )
-        await _Server(config).serve(sockets=[_listening_socket(settings)])
+        await _Server(config).serve(sockets=[ask_who_is_there(_listening_socket(settings))])
 
 
 @asynccontextmanager
@@ -60,13 +64,15 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[Starlet
     pools = PoolWatch(redis, ingress_id, events, replies, requests)
     reader = ReplyReader(blocking, redis, ingress_id, replies, lambda: requests.send_again(replies))
     await asyncio.gather(events.start(), requests.start(), reader.open())
+    cancellations = Cancellations(redis)
     tasks = [
         vital(reader.run(), "reply-reader"),
         vital(pools.run_reports(), "reports"),
         vital(pools.run_nudges(), "nudges"),
+        vital(cancellations.run(), "cancellations"),
     ]
     try:
-        invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools)
+        invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations)
         management = Management(events, registry, SecretBox.from_file(settings.key_file), pools)
         yield routes(invocations, management)
     finally:

@@ -1,33 +1,40 @@
 """Reads request bodies: capped while they stream in, and strictly parsed where the ingress parses at all."""
 
+import asyncio
 import json
 from typing import Any, NoReturn
 
 from starlette.requests import Request
 
-from services.shared.errors import ParameterInvalid, PayloadTooLarge, RequestRejected
+from services.shared.errors import BodyTooSlow, ParameterInvalid, PayloadTooLarge, RequestRejected
 from services.shared.settings import MIB
 
 MAX_MANAGEMENT_BODY = MIB
+MANAGEMENT_BODY_TIMEOUT_S = 60.0
 DRAIN_FACTOR = 2  # an oversized upload is read up to this many times the limit, so that the answer arrives before the cut
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body. Raises PayloadTooLarge as soon as it is clear that it exceeds the limit.
+async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> bytes:
+    """The whole body. Raises PayloadTooLarge as soon as it is clear that it exceeds the limit, BodyTooSlow when it is not there
+    in time, and Starlette's ClientDisconnect when its sender is gone.
 
     What is too long is drained, unkept, for as long as it is short enough: a connection cut in mid-upload makes the SDK
     upload again for five minutes (databricks_surface §1.6).
     """
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit_bytes * DRAIN_FACTOR:
-            break
-        if size > limit_bytes:
-            chunks.clear()
-        else:
-            chunks.append(chunk)
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit_bytes * DRAIN_FACTOR:
+                    break
+                if size > limit_bytes:
+                    chunks.clear()
+                else:
+                    chunks.append(chunk)
+    except TimeoutError as error:
+        raise BodyTooSlow(f"The request body did not arrive within {timeout_s:g} seconds.") from error
     if size > limit_bytes:
         raise PayloadTooLarge(f"The request body is larger than the limit of {limit_bytes} bytes.")
     return b"".join(chunks)
@@ -35,7 +42,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
 async def read_json_object(request: Request) -> dict[str, Any]:
     """A management body. Raises ParameterInvalid or RequestRejected on anything but one plain JSON object."""
-    raw = await read_body(request, MAX_MANAGEMENT_BODY)
+    raw = await read_body(request, MAX_MANAGEMENT_BODY, MANAGEMENT_BODY_TIMEOUT_S)
     try:
         body = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
         # a lone surrogate and 1e999 parse, and then cannot be written anywhere

@@ -6,10 +6,10 @@ from math import ceil
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from services.shared.errors import PayloadTooLarge, ServingError, TryAgainLater
+from services.shared.errors import BodyTooSlow, PayloadTooLarge, ServingError, TryAgainLater
 
 STATUS_BY_CODE = {
     "BAD_REQUEST": 400,
@@ -28,6 +28,8 @@ STATUS_BY_CODE = {
     "DEADLINE_EXCEEDED": 504,
 }
 
+HUNG_UP = 499  # nginx's number for it
+
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +47,7 @@ async def on_serving_error(_: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, TryAgainLater):
         headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
-    if isinstance(error, PayloadTooLarge):
+    if isinstance(error, PayloadTooLarge | BodyTooSlow):
         headers["Connection"] = "close"  # the rest of the body may still be under way
     return error_response(error.code, error.message, headers)
 
@@ -57,10 +59,21 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return error_response(code, f"No API found for '{request.method} {request.url.path}'.", dict(error.headers or {}))
 
 
+async def on_hang_up(request: Request, _: Exception) -> Response:
+    """Nobody reads this; the row of what was accepted says 499, or what came of it."""
+    log.debug("caller hung up", extra={"method": request.method, "path": request.url.path})
+    return Response(status_code=HUNG_UP)
+
+
 async def on_fault(request: Request, error: Exception) -> Response:
     """A bug of ours: the trace goes to the log, the caller learns no detail."""
     log.error("request failed by a fault of ours", exc_info=error, extra={"method": request.method, "path": request.url.path})
     return error_response("INTERNAL_ERROR", "An internal fault stopped this request; the service log holds the details.")
 
 
-HANDLERS: dict[Any, Any] = {ServingError: on_serving_error, HTTPException: on_http_exception, Exception: on_fault}
+HANDLERS: dict[Any, Any] = {
+    ServingError: on_serving_error,
+    HTTPException: on_http_exception,
+    ClientDisconnect: on_hang_up,
+    Exception: on_fault,
+}

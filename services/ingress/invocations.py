@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from opentelemetry import metrics
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from services.ingress.admission import QueueLimits, should_refuse
 from services.ingress.bodies import read_body
+from services.ingress.cancellations import Cancellations
+from services.ingress.connections import is_gone, unwatch, watch
 from services.ingress.identity import identify
 from services.ingress.pool_watch import PoolWatch
-from services.ingress.replies import Replies
+from services.ingress.replies import Replies, Waiting
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressSettings
 from services.ingress.traffic import choose_entity, choose_partition, named_entity
@@ -43,7 +46,14 @@ class Invocations:
     """Scores over the stream. One instance per process."""
 
     def __init__(
-        self, settings: IngressSettings, ingress_id: str, events: EventLog, requests: RequestLog, replies: Replies, pools: PoolWatch
+        self,
+        settings: IngressSettings,
+        ingress_id: str,
+        events: EventLog,
+        requests: RequestLog,
+        replies: Replies,
+        pools: PoolWatch,
+        cancellations: Cancellations,
     ) -> None:
         self._settings = settings
         self._stream = reply_stream(ingress_id)
@@ -51,6 +61,7 @@ class Invocations:
         self._requests = requests
         self._replies = replies
         self._pools = pools
+        self._cancellations = cancellations
         meter = metrics.get_meter("penstock.ingress")
         self._count = meter.create_counter(REQUESTS, "{request}")
         self._duration = meter.create_histogram(REQUEST_DURATION, "s")
@@ -62,12 +73,12 @@ class Invocations:
         with span("invocation", request.headers.get("traceparent", ""), endpoint=name) as current:
             state = self._confirmed_state()
             requester = identify(request.headers.get("authorization"), state).principal
-            body = await read_body(request, self._settings.max_body_bytes)
+            body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
             routed = await self._route(name, request.path_params.get("served"))
             entity = routed.entity
             self._admit(entity)
             scoring = self._to_request(request.headers, body, routed.endpoint, entity, requester, traceparent_of(current))
-            reply = await self._score(scoring, routed)
+            reply = await self._score(scoring, routed, request.scope)
             current.set_attribute("http.response.status_code", reply.status)
         self._count.add(1, {"endpoint": name, "status": f"{reply.status // 100}xx"})
         self._duration.record(time.perf_counter() - started, {"endpoint": name})
@@ -127,8 +138,13 @@ class Invocations:
             body=body,
         )
 
-    async def _score(self, request: ScoringRequest, routed: _Routed) -> ScoringReply:
-        """Produce the request and wait for the first answer. Raises DeadlineExceeded two seconds after the deadline."""
+    async def _score(self, request: ScoringRequest, routed: _Routed, scope: Scope) -> ScoringReply:
+        """Produce the request and wait for the first answer.
+
+        Raises DeadlineExceeded two seconds after the deadline, ClientDisconnect when the caller hangs up before the answer.
+        """
+        if is_gone(scope):
+            raise ClientDisconnect
         pool_id = routed.entity.pool_id
         partition = choose_partition(routed.partitions, self._replies.in_flight_by_partition(pool_id), (random.random(), random.random()))
         with self._replies.expected(request, pool_id, partition, routed.routed_at) as waiting:
@@ -136,9 +152,21 @@ class Invocations:
             patience_s = request.deadline_ms / 1000 - time.time() + HOST_GRACE_S
             try:
                 async with asyncio.timeout(patience_s):
-                    return await waiting.reply
+                    return await self._reply(waiting, scope)
             except TimeoutError as error:
                 raise DeadlineExceeded("No answer came before the deadline; whether the model was evaluated is not known.") from error
+
+    async def _reply(self, waiting: Waiting, scope: Scope) -> ScoringReply:
+        watch(scope, waiting.hang_up)
+        try:
+            return await waiting.reply
+        except ClientDisconnect:
+            self._replies.abandon(waiting)
+            self._cancellations.tell(waiting.pool_id, waiting.request.request_id, waiting.request.deadline_ms)
+            await waiting.produced()
+            raise
+        finally:
+            unwatch(scope)
 
 
 def _endpoint(state: ControlState, name: str) -> Endpoint:

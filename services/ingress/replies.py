@@ -5,6 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
+
+from starlette.requests import ClientDisconnect
 
 from services.shared.envelope import ScoringReply, ScoringRequest
 
@@ -18,6 +21,24 @@ class Waiting:
     partition: int
     routed_at: int
     reply: asyncio.Future[ScoringReply]
+    open_produces: int = 0  # records of it that may still be appended
+    _closed: asyncio.Future[None] | None = None
+
+    def hang_up(self) -> None:
+        """Nobody waits any more: whoever awaits the reply gets ClientDisconnect, and no copy is produced."""
+        if not self.reply.done():
+            self.reply.set_exception(ClientDisconnect())
+
+    def produce_ended(self) -> None:
+        self.open_produces -= 1
+        if not self.open_produces and self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    async def produced(self) -> None:
+        """Returns when no record of it is under way any more."""
+        if self.open_produces:
+            self._closed = asyncio.get_running_loop().create_future()
+            await self._closed
 
 
 class Replies:
@@ -25,6 +46,7 @@ class Replies:
 
     def __init__(self) -> None:
         self._waiting: dict[str, Waiting] = {}
+        self._abandoned: set[Waiting] = set()
         self._by_partition: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self._by_pool: dict[str, int] = defaultdict(int)
 
@@ -41,11 +63,13 @@ class Replies:
         try:
             yield waiting
         finally:
-            del self._waiting[request.request_id]
-            self._by_partition[pool_id][partition] -= 1
-            self._by_pool[pool_id] -= 1
-            if not self._by_pool[pool_id]:
-                del self._by_pool[pool_id], self._by_partition[pool_id]
+            self._free_place(waiting)
+            self._abandoned.discard(waiting)
+
+    def abandon(self, waiting: Waiting) -> None:
+        """Its caller hung up: its place is free at once, but while the block lasts its record may still be appended (R10)."""
+        self._abandoned.add(waiting)
+        self._free_place(waiting)
 
     def settle(self, reply: ScoringReply) -> None:
         waiting = self._waiting.get(reply.request_id)
@@ -63,4 +87,13 @@ class Replies:
 
     def routed_from(self, next_offset: int) -> int:
         """The oldest snapshot a request of this process is still routed by; `next_offset` when nothing waits."""
-        return min((w.routed_at for w in self._waiting.values()), default=next_offset)
+        return min((w.routed_at for w in chain(self._waiting.values(), self._abandoned)), default=next_offset)
+
+    def _free_place(self, waiting: Waiting) -> None:
+        if self._waiting.pop(waiting.request.request_id, None) is None:
+            return
+        pool_id = waiting.pool_id
+        self._by_partition[pool_id][waiting.partition] -= 1
+        self._by_pool[pool_id] -= 1
+        if not self._by_pool[pool_id]:
+            del self._by_pool[pool_id], self._by_partition[pool_id]

@@ -85,6 +85,19 @@ class RequestLog:
 
         Raises PayloadTooLarge or TryAgainLater when the record was not sent.
         """
+        waiting.open_produces += 1
+        try:
+            sent, producer = await self._hand_over(waiting)
+        except BaseException:
+            waiting.produce_ended()
+            raise
+        sent.add_done_callback(lambda done: self._acknowledged(done, waiting, producer))
+
+    async def send_again(self, replies: Replies) -> None:
+        """Re-produce what waits: same ids, same partitions, attempt + 1 (R1, R8)."""
+        await self._repeat(replies.unanswered())
+
+    async def _hand_over(self, waiting: Waiting) -> "tuple[asyncio.Future[object], AIOKafkaProducer]":
         producer = self._live_producer()
         try:
             async with asyncio.timeout(METADATA_PATIENCE_S):
@@ -101,14 +114,12 @@ class RequestLog:
         except KafkaError as error:
             self._replace_soon(producer)  # one whose sender died refuses every record from now on
             raise TryAgainLater("The request log cannot be reached.") from error
-        sent.add_done_callback(lambda done: self._acknowledged(done, waiting, producer))
-
-    async def send_again(self, replies: Replies) -> None:
-        """Re-produce what waits: same ids, same partitions, attempt + 1 (R1, R8)."""
-        await self._repeat(replies.unanswered())
+        return sent, producer
 
     async def _repeat(self, unanswered: Sequence[Waiting]) -> None:
         for waiting in unanswered:
+            if waiting.reply.done():
+                continue  # answered, or its caller hung up, while others were produced
             waiting.request = replace(waiting.request, attempt=waiting.request.attempt + 1)
             with suppress(PayloadTooLarge, TryAgainLater):  # its first copy may still be answered: it goes on waiting
                 await self.send(waiting)
@@ -116,6 +127,7 @@ class RequestLog:
             log.warning("requests were produced again", extra={"count": len(unanswered)})
 
     def _acknowledged(self, sent: "asyncio.Future[object]", waiting: Waiting, producer: AIOKafkaProducer) -> None:
+        waiting.produce_ended()
         error = None if sent.cancelled() else sent.exception()
         if error is None:
             return

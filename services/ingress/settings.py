@@ -10,6 +10,10 @@ class IngressSettings(Section):
     port: int = Field(8080, ge=0, le=65535, description="port the REST API listens on; 0: any free one")
     processes: int = Field(1, ge=1, le=64, description="ingress processes that share the port")
     max_body_bytes: int = Field(16 * MIB, ge=1024, le=16 * MIB, description="largest scoring body, in bytes")
+    body_timeout_s: float = Field(60, gt=0, le=600, description="seconds a request body may take to arrive, from its headers on")
+    head_timeout_s: float = Field(
+        30, gt=0, le=600, description="seconds a new connection, or a request begun, may take to send all its headers"
+    )
     deadline_s: float = Field(
         120, gt=0, le=600, description="seconds from acceptance to the last moment an answer counts, queueing included"
     )

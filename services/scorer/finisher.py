@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.scorer.answers import Answer, final_reply
+from services.scorer.answers import CANCELLED, Answer, final_reply
 from services.scorer.model_worker import client_request_id_of
 from services.scorer.replies import pack_by_stream, send_replies
 from services.scorer.safe_producer import Record, SafeProducer
@@ -90,7 +90,8 @@ class Finisher:
             if item.request is None or item.answer is None:
                 continue
             reply = final_reply(item.request, item.answer, now_ms)
-            replies.append((item.request.reply_to, reply))
+            if item.answer is not CANCELLED:  # nobody is there to read it
+                replies.append((item.request.reply_to, reply))
             if item.request.table:
                 outcomes[item.source[1]].append(to_outcome(item.request, reply, client_request_id, round(item.answer.duration_s * 1000)))
         records = [item.dead_letter for item in batch if item.dead_letter is not None]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Container
 from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -12,7 +12,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from opentelemetry import metrics
 from redis.asyncio import Redis
 
-from services.scorer.answers import CRASHED, EXPIRED, FAILED_HERE, Answer, is_expired
+from services.scorer.answers import CANCELLED, CRASHED, EXPIRED, FAILED_HERE, Answer, is_expired
 from services.scorer.attempts import Attempts
 from services.scorer.finisher import Answered, Finisher, dead_letter
 from services.scorer.offsets import PartitionOffsets
@@ -54,10 +54,12 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         attempts: Attempts,
         evaluate: Evaluate,
         max_poll_interval_s: float = 300.0,
+        cancelled: Container[str] = (),
     ) -> None:
         self._topic = online_topic(pool_id)
         self._attempts = attempts
         self._evaluate = evaluate
+        self._cancelled = cancelled
         self._finisher = Finisher(pool_id, kafka, redis, self._commit)
         self._offsets: dict[TopicPartition, PartitionOffsets] = {}
         self._unseen_from: dict[TopicPartition, int] = {}  # below it, a record may have been delivered before
@@ -209,6 +211,8 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
     async def _evaluate_one(self, request: ScoringRequest, may_be_repeat: bool) -> tuple[Answer, int]:
         if is_expired(request, _now_ms()):
             return EXPIRED, 0
+        if request.request_id in self._cancelled:
+            return CANCELLED, 0
         crashes = await self._attempts.read(request.request_id) if may_be_repeat else 0
         self._queued.record(max(0.0, time.time() - request.accepted_at_ms / 1000), {"endpoint": request.endpoint})
         with span("score", request.traceparent, endpoint=request.endpoint, entity=request.entity, request_id=request.request_id):

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from services.scorer.answers import REFUSED, Answer
 from services.scorer.attempts import Attempts
 from services.scorer.build_log import BuildLog, DeploymentFailed
+from services.scorer.cancelled import Cancelled
 from services.scorer.environment import HOST_PYTHON, build_environment
 from services.scorer.host import Evaluate, Host
 from services.scorer.lanes import Lanes
@@ -25,7 +26,7 @@ from services.shared.event_log import EventLog
 from services.shared.presence import REPORT_EVERY_S, ReplicaReport, report_replica
 from services.shared.process import until_stopped
 from services.shared.readiness import tell_ready
-from services.shared.redis_clients import new_redis
+from services.shared.redis_clients import new_blocking_redis, new_redis
 from services.shared.secret_box import SecretBox
 
 DRAIN_SLACK_S = 30.0  # beyond the longest evaluation: reply, commit, leave
@@ -54,6 +55,8 @@ class Replica:
         self._state = settings.state.resolve()  # mlflow refuses a model behind a link
         self._pool_id = settings.scorer.pool_id
         self._redis: Redis = new_redis(settings.redis)
+        self._blocking: Redis = new_blocking_redis(settings.redis)
+        self._cancelled = Cancelled(self._redis, self._blocking, self._pool_id)
         self._phase, self._message = "building", ""
         self._host: Host | None = None
         self._lanes: Lanes | None = None
@@ -72,7 +75,8 @@ class Replica:
             tell_ready()
             await asyncio.Event().wait()
             return
-        self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluate)
+        self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluate, cancelled=self._cancelled)
+        await self._cancelled.catch_up()
         await self._host.start()
         await self._enter("ready")
         tell_ready()
@@ -101,6 +105,7 @@ class Replica:
         if self._lanes is not None:
             await self._lanes.stop()
         await self._redis.aclose()
+        await self._blocking.aclose()
 
     async def _find_pool(self) -> Pool | None:
         """Also forgets the files of pools that are gone, while the log is at hand."""
@@ -142,7 +147,7 @@ class Replica:
         return {name: box.open(value) for name, value in sealed.items()}
 
     async def _serve_with(self, host: Host) -> None:
-        tasks = [asyncio.create_task(host.run(), name="host")]
+        tasks = [asyncio.create_task(host.run(), name="host"), asyncio.create_task(self._cancelled.run(), name="cancelled-requests")]
         if self._lanes is not None:
             tasks.append(asyncio.create_task(self._lanes.keep_alive(), name="keep-worker-alive"))
         try:

@@ -68,6 +68,10 @@ class PayloadTooLarge(RequestRejected):
     """The body is longer than the limit. A 400 by decision: a 413 makes mlflow upload the body eight times."""
 
 
+class BodyTooSlow(RequestRejected):
+    """The body did not arrive in the time it is given. A 400: mlflow takes a 408 for a 500 and sends the body eight times."""
+
+
 class ContentTypeUnsupported(RequestRejected):
     """Neither JSON nor CSV, or no content type at all."""
 

@@ -36,6 +36,10 @@ def reply_stream(ingress_id: str) -> str:
     return f"penstock:replies:{ingress_id}"
 
 
+def cancelled_stream(pool_id: str) -> str:
+    return f"penstock:cancelled:{pool_id}"
+
+
 def replica_key(replica_id: str) -> str:
     return f"penstock:replica:{replica_id}"
 

@@ -1,5 +1,6 @@
 """The edges of a request: who calls, what the body is, how an error leaves."""
 
+import asyncio
 import base64
 import json
 from hashlib import sha256
@@ -8,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from services.ingress.bodies import MAX_MANAGEMENT_BODY, read_body, read_json_object
-from services.ingress.http_errors import STATUS_BY_CODE, on_fault, on_http_exception, on_serving_error
+from services.ingress.http_errors import HANDLERS, STATUS_BY_CODE, on_fault, on_http_exception, on_serving_error
 from services.ingress.identity import identify
 from services.shared.control_events import TokenCreated
 from services.shared.endpoints import Token
 from services.shared.errors import (
+    BodyTooSlow,
     DeadlineExceeded,
     EndpointNotFound,
     ParameterInvalid,
@@ -86,13 +88,37 @@ def request(*chunks: bytes) -> Request:
 
 
 async def test_a_body_comes_in_pieces() -> None:
-    assert await read_body(request(b"ab", b"", b"cd"), 4) == b"abcd"
+    assert await read_body(request(b"ab", b"", b"cd"), 4, 60) == b"abcd"
 
 
 @pytest.mark.parametrize("chunks", [[b"abcde"], [b"abc", b"de"], [b"a" * 100, b"a"]], ids=["at once", "in pieces", "cut when far too long"])
 async def test_a_body_over_the_limit_is_refused(chunks: list[bytes]) -> None:
     with pytest.raises(PayloadTooLarge, match="larger than the limit of 4 bytes"):
-        await read_body(request(*chunks), 4)
+        await read_body(request(*chunks), 4, 60)
+
+
+async def test_a_body_that_does_not_end_in_time_is_refused() -> None:
+    async def receive() -> Message:
+        if left:
+            return left.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    left: list[Message] = [{"type": "http.request", "body": b"ab", "more_body": True}]
+    with pytest.raises(BodyTooSlow, match=r"within 0\.01 seconds"):
+        await read_body(Request({"type": "http", "method": "POST", "path": "/x", "headers": []}, receive), 4, 0.01)
+
+
+async def test_a_sender_who_goes_in_mid_body_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async def receive() -> Message:
+        return left.pop()
+
+    left: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"ab", "more_body": True}]
+    seen = Request({"type": "http", "method": "POST", "path": "/x", "headers": [], "query_string": b""}, receive)
+    with pytest.raises(ClientDisconnect) as gone:
+        await read_body(seen, 4, 60)
+    assert (await HANDLERS[type(gone.value)](seen, gone.value)).status_code == 499
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_json_object_is_read() -> None:
@@ -143,6 +169,7 @@ def test_every_error_there_is_has_a_status(kind: type[ServingError]) -> None:
         pytest.param(QueueFull("busy", 1.2), 429, {"retry-after": "2"}, id="retry after whole seconds, never too early"),
         pytest.param(QueueFull("busy", 0.0), 429, {"retry-after": "1"}, id="and never at once"),
         pytest.param(PayloadTooLarge("large"), 400, {"connection": "close"}, id="an oversized upload ends its connection"),
+        pytest.param(BodyTooSlow("slow"), 400, {"connection": "close"}, id="so does one that takes too long"),
         pytest.param(DeadlineExceeded("late"), 504, {}, id="late"),
         pytest.param(ParameterInvalid("\ud800"), 400, {}, id="a lone surrogate in a message"),
     ],

@@ -1,6 +1,8 @@
 """What becomes of a request when its record is not acknowledged."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from aiokafka.errors import (
     NotLeaderForPartitionError,
     OutOfOrderSequenceNumber,
 )
+from starlette.requests import ClientDisconnect
 
 from services.ingress.replies import Replies
 from services.ingress.request_log import RequestLog
@@ -26,6 +29,7 @@ class Producer:
     def __init__(self) -> None:
         self.sent: list[asyncio.Future[object]] = []
         self.dead = False
+        self.on_send: Callable[[], None] = lambda: None
 
     async def start(self) -> None: ...
 
@@ -34,6 +38,7 @@ class Producer:
     async def send(self, *_: Any, **__: Any) -> "asyncio.Future[object]":
         if self.dead:
             raise KafkaError("Unexpected error during batch delivery")
+        self.on_send()
         self.sent.append(asyncio.get_running_loop().create_future())
         return self.sent[-1]
 
@@ -91,3 +96,60 @@ async def test_a_producer_whose_sender_died_while_nothing_was_on_the_way_is_repl
         await settled()
         await log.send(waiting)
     assert len(producers[1].sent) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [pytest.param(None, id="it was appended"), pytest.param(KafkaError(), id="whether it was appended is not known")]
+)
+async def test_the_record_of_a_caller_who_hung_up_frees_its_place_at_once_and_holds_its_pool_until_acknowledged(
+    producers: list[Producer], error: KafkaError | None
+) -> None:
+    """The record is in the producer's hands: were the snapshot let go, the pool's topic could go before the record comes (R10)."""
+    log, replies = RequestLog(KafkaSettings()), Replies()
+    await log.start()
+    with replies.expected(REQUEST, "p", 0, 5) as waiting:
+        await log.send(waiting)
+        waiting.hang_up()
+        replies.abandon(waiting)
+        assert (len(replies), replies.in_flight("p"), replies.unanswered()) == (0, 0, [])
+        assert replies.routed_from(9) == 5
+        produced = asyncio.create_task(waiting.produced(), name="produced")
+        await settled()
+        assert not produced.done()
+        _acknowledge(producers[0].sent[0], error)
+        await settled()
+        assert produced.done()
+    assert replies.routed_from(9) == 9
+    assert not any(producer.sent for producer in producers[1:]), "nobody waits for another copy"
+    with pytest.raises(ClientDisconnect):
+        await waiting.reply
+
+
+def _acknowledge(sent: "asyncio.Future[object]", error: KafkaError | None) -> None:
+    if error:
+        sent.set_exception(error)
+    else:
+        sent.set_result(None)
+
+
+async def test_who_hangs_up_while_others_are_produced_again_is_left_out(producers: list[Producer]) -> None:
+    log, replies = RequestLog(KafkaSettings()), Replies()
+    await log.start()
+    with replies.expected(REQUEST, "p", 0, 5) as first, replies.expected(replace(REQUEST, request_id="s"), "p", 0, 5) as second:
+        await log.send(first)
+        await log.send(second)
+        producers[0].on_send = second.hang_up
+        await log.send_again(replies)
+        assert (first.open_produces, second.open_produces) == (2, 1)
+        assert isinstance(second.reply.exception(), ClientDisconnect)
+
+
+async def test_a_record_that_could_not_be_handed_over_holds_nothing(producers: list[Producer]) -> None:
+    log = RequestLog(KafkaSettings())
+    await log.start()
+    producers[0].dead = True
+    with Replies().expected(REQUEST, "p", 0, 5) as waiting:
+        with pytest.raises(TryAgainLater):
+            await log.send(waiting)
+        await waiting.produced()
+    await log.stop()

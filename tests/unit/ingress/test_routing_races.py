@@ -1,11 +1,14 @@
 """A request whose endpoint changes under it, between the look at the control log and the record."""
 
+import asyncio
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, cast
 
-from starlette.requests import Request
+import pytest
+from starlette.requests import ClientDisconnect, Request
 
+from services.ingress import connections
 from services.ingress.invocations import Invocations
 from services.ingress.replies import Replies, Waiting
 from services.ingress.settings import IngressSettings
@@ -45,6 +48,7 @@ class Stream:
 
     def __init__(self, replies: Replies) -> None:
         self.state, self.replies, self.produced = ControlState(), replies, list[str]()
+        self.cancelled, self.answers = list[str](), True
         self.on_look: Callable[[], None] = lambda: None
 
     def fold(self, events: list[ControlEvent]) -> None:
@@ -67,8 +71,13 @@ class Stream:
         on_look()
         return [0]
 
+    def tell(self, pool_id: str, request_id: str, deadline_ms: int) -> None:
+        self.cancelled.append(pool_id)
+
     async def send(self, waiting: Waiting) -> None:
         self.produced.append(waiting.pool_id)
+        if not self.answers:
+            return
         assert self.replies.routed_from(self.state.next_offset) == waiting.routed_at
         self.replies.settle(ScoringReply(waiting.request.request_id, 200, "application/json", b"{}"))
 
@@ -80,9 +89,41 @@ async def test_a_pool_retired_while_its_partitions_were_looked_up_gets_no_reques
     stream.fold(SERVING)
     stream.on_look = lambda: stream.fold(UPDATED)
     parts = cast(Any, stream)
-    response = await Invocations(IngressSettings(), "i", parts, parts, replies, parts).invoke(request())
+    response = await Invocations(IngressSettings(), "i", parts, parts, replies, parts, parts).invoke(request())
     assert response.status_code == 200
     assert stream.produced == ["e-a-2"]
+
+
+async def hung_up(stream: Stream, hang_up: Callable[[Request], None]) -> None:
+    """`hang_up` comes while the request waits, or while its partitions are looked up."""
+    stream.fold(SERVING)
+    parts, seen = cast(Any, stream), request()
+    stream.on_look = lambda: hang_up(seen) if stream.answers else None
+    invocation = asyncio.create_task(
+        Invocations(IngressSettings(), "i", parts, parts, stream.replies, parts, parts).invoke(seen), name="invocation"
+    )
+    for _ in range(3):
+        await asyncio.sleep(0)
+    if not invocation.done():
+        assert (len(stream.replies), stream.replies.in_flight("e-a-1")) == (1, 1)
+        hang_up(seen)
+    with pytest.raises(ClientDisconnect):
+        await invocation
+    assert (len(stream.replies), stream.replies.in_flight("e-a-1"), stream.replies.routed_from(99)) == (0, 0, 99)
+    assert set(seen.scope) <= {*request().scope, "penstock.gone"}, "a kept connection holds nothing of the request"
+
+
+async def test_a_caller_who_hangs_up_while_waiting_frees_its_place_and_the_hosts_are_told() -> None:
+    stream = Stream(Replies())
+    stream.answers = False
+    await hung_up(stream, lambda seen: connections.tell_gone(seen.scope))
+    assert (stream.produced, stream.cancelled) == (["e-a-1"], ["e-a-1"])
+
+
+async def test_a_caller_who_hung_up_before_the_record_leaves_none() -> None:
+    stream = Stream(Replies())
+    await hung_up(stream, lambda seen: connections.tell_gone(seen.scope))
+    assert (stream.produced, stream.cancelled) == ([], [])
 
 
 def request() -> Request:

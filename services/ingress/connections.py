@@ -1,0 +1,144 @@
+"""One client's connection: cut when it is too slow or silent, and asked by a waiting request to say when it is gone.
+
+uvicorn's protocol has no limit for a request's head nor for an answer that nobody reads, and ASGI tells of a hang-up only to who
+awaits `receive()`: a task a request, where this is an entry in a dict.
+"""
+
+import asyncio
+import socket
+from asyncio.events import TimerHandle
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024  # request line and headers; what comes with it in one read is not counted
+UNREAD_LOOK_S = 30.0
+
+_GONE = "penstock.gone"
+_ON_HANG_UP = "penstock.on_hang_up"
+
+
+def is_gone(scope: Scope) -> bool:
+    """Whether the caller of this request has hung up."""
+    return _GONE in scope
+
+
+def watch(scope: Scope, on_hang_up: Callable[[], None]) -> None:
+    """Call `on_hang_up` when the caller hangs up, at once if it has. Ends with `unwatch`."""
+    if is_gone(scope):
+        on_hang_up()
+    else:
+        scope[_ON_HANG_UP] = on_hang_up
+
+
+def unwatch(scope: Scope) -> None:
+    """Needed: a connection that is kept alive keeps its last scope, and with it all that the callback holds."""
+    scope.pop(_ON_HANG_UP, None)
+
+
+def tell_gone(scope: Scope) -> None:
+    """The caller has hung up."""
+    scope[_GONE] = True
+    on_hang_up = scope.get(_ON_HANG_UP)
+    if on_hang_up is not None:
+        on_hang_up()
+
+
+def ask_who_is_there(listening: socket.socket) -> socket.socket:
+    """The connections it accepts inherit this: a caller's machine that vanished hangs up within a minute or so (Linux's tcp(7))."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):  # s, s, probes
+        listening.setsockopt(socket.IPPROTO_TCP, option, value)
+    return listening
+
+
+class Connection(HttpToolsProtocol):
+    """Timers exist only for what is slow: a head or a body that comes in one read makes none, nor does an answer the socket takes."""
+
+    def __init__(self, head_timeout_s: float, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timeout_s = head_timeout_s
+        self._head_timer: TimerHandle | None = None
+        self._head_bytes = 0
+        self._in_head = False
+        self._unread_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._start_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop_head_timer()
+        self._stop_unread_timer()
+        if self.cycle is not None and self.cycle.disconnected:
+            tell_gone(cast(Scope, self.cycle.scope))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.transport.close()
+        if self._head_timer is None and self._expects_head():
+            self._start_head_timer()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_unread_timer()
+
+    @property
+    def _answers(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _expects_head(self) -> bool:
+        """In the middle of one, or after bytes that belong to no request; a connection that is merely kept alive has uvicorn's timer."""
+        return self._in_head or (not self._answers and self.timeout_keep_alive_task is None)
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self._head_timeout_s, self._cut_without_head)
+
+    def _cut_without_head(self) -> None:
+        if self._answers:
+            self._start_head_timer()  # a pipelined request: perhaps it is we who do not read on
+        else:
+            self.transport.close()
+
+    def _look_again(self, unread_bytes: int) -> None:
+        self._stop_unread_timer()
+        self._unread_timer = self.loop.call_later(UNREAD_LOOK_S, partial(self._cut_unless_read, unread_bytes))
+
+    def _cut_unless_read(self, before_bytes: int) -> None:
+        """An answer of which nothing was read since the last look is nobody's."""
+        unread_bytes = self.transport.get_write_buffer_size()
+        if unread_bytes >= before_bytes:
+            self.transport.abort()
+        else:
+            self._look_again(unread_bytes)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
