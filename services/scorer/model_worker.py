@@ -137,6 +137,8 @@ def _unexpected(error: BaseException):  # type: ignore[no-untyped-def]
     if any(frame.name.endswith("predictions_to_json") for frame in frames):
         message = f"The model's output cannot be written as JSON: {type(error).__name__}: {error}"
         return 500, JSON_TYPE, error_body("INTERNAL_ERROR", message)
+    if isinstance(error, Exception):  # MLflow wraps what a model raises: this one comes from reading the body
+        return 400, JSON_TYPE, error_body("BAD_REQUEST", f"Invalid input. The body cannot be read: {type(error).__name__}: {error}")
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return 400, JSON_TYPE, error_body("BAD_REQUEST", MODEL_RAISED, stack_trace=trace)
 
