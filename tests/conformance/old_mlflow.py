@@ -1,16 +1,15 @@
-"""Runs in an environment of MLflow 2.x: saves a model of each flavour, and answers bodies with that MLflow's own function.
+"""Runs in an environment of MLflow 2.x: saves a model, and answers bodies with that MLflow's own server.
 
-`python old_mlflow.py <folder> <requirement>...` reads [[content type, body as latin-1], ...] from standard input, and prints
-{flavour: [[status, content type, text], ...]} as its last line.
+`python old_mlflow.py sklearn|lightgbm <folder> <requirement>...` reads [[content type, body as latin-1], ...] from standard input,
+and prints [[status, content type, text], ...] as its last line.
 """
 
 import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
-import lightgbm  # type: ignore[import-not-found]  # that environment has it
-import mlflow.lightgbm
 import mlflow.pyfunc
 import mlflow.sklearn
 import numpy as np
@@ -25,17 +24,24 @@ SIGNATURE = ModelSignature(Schema([ColSpec("double", name) for name in "abc"]), 
 ROWS = pd.DataFrame(np.random.default_rng(7).random((60, 3)), columns=["a", "b", "c"])
 
 
-def save_models(folder: Path, requirements: list[str]) -> dict[str, Path]:
+def save(flavour: str, folder: str, requirements: list[str]) -> None:
     target = ROWS["a"] + 2 * ROWS["b"]
-    linear = LinearRegression().fit(ROWS, target)
-    boosted = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(ROWS, target), num_boost_round=5)
-    mlflow.sklearn.save_model(linear, str(folder / "sklearn"), signature=SIGNATURE, pip_requirements=requirements)
-    mlflow.lightgbm.save_model(boosted, str(folder / "lightgbm"), signature=SIGNATURE, pip_requirements=requirements)
-    return {"sklearn": folder / "sklearn", "lightgbm": folder / "lightgbm"}
+    if flavour == "sklearn":
+        linear = LinearRegression().fit(ROWS, target)
+        mlflow.sklearn.save_model(linear, folder, signature=SIGNATURE, pip_requirements=requirements)
+    else:
+        import lightgbm  # type: ignore[import-not-found]  # that environment has it
+        from mlflow.lightgbm import save_model
+
+        boosted = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(ROWS, target), num_boost_round=5)
+        save_model(boosted, folder, signature=SIGNATURE, pip_requirements=requirements)
 
 
-def answer(model, content_type: str, body: bytes) -> tuple[int, str, str]:  # type: ignore[no-untyped-def]
-    """As the route of that MLflow's server does, which needs a web framework that mlflow-skinny has not."""
+def answer(model: Any, content_type: str, body: bytes) -> tuple[int, str, str]:
+    """By its server where that is Flask's; else as its route does, which needs a web framework that mlflow-skinny has not."""
+    if hasattr(scoring_server, "flask"):
+        page = scoring_server.init(model).test_client().post("/invocations", data=body, content_type=content_type)
+        return page.status_code, page.mimetype, page.get_data(as_text=True)
     try:
         found = scoring_server.invocations(body, content_type, model, model.metadata.get_input_schema())
     except MlflowException as error:
@@ -43,15 +49,12 @@ def answer(model, content_type: str, body: bytes) -> tuple[int, str, str]:  # ty
     return found.status, found.mimetype, found.response
 
 
-def main(folder: Path, requirements: list[str]) -> None:
+def main(flavour: str, folder: Path, requirements: list[str]) -> None:
     warnings.simplefilter("ignore")
-    bodies = json.load(sys.stdin)
-    answers = {}
-    for flavour, path in save_models(folder, requirements).items():
-        model = mlflow.pyfunc.load_model(str(path))
-        answers[flavour] = [answer(model, content_type, body.encode("latin-1")) for content_type, body in bodies]
-    print(json.dumps(answers))
+    save(flavour, str(folder), requirements)
+    model = mlflow.pyfunc.load_model(str(folder))
+    print(json.dumps([answer(model, content_type, body.encode("latin-1")) for content_type, body in json.load(sys.stdin)]))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
