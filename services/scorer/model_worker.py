@@ -100,25 +100,45 @@ def _load(folder: str):  # type: ignore[no-untyped-def]
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"  # as mlflow's own scoring server says it
     import mlflow.pyfunc
     from mlflow.exceptions import MlflowException
-    from mlflow.pyfunc import scoring_server
 
-    model = mlflow.pyfunc.load_model(folder)
-    schema = model.metadata.get_input_schema()
+    score = _mlflows_own(mlflow.pyfunc.load_model(folder))  # type: ignore[no-untyped-call]
 
     def evaluate(body: bytes, content_type: str):  # type: ignore[no-untyped-def]
         try:
-            answer = scoring_server.invocations(body, content_type, model, schema)
+            status, mimetype, text = score(body, content_type)
         except MlflowException as error:
             return error.get_http_status_code(), JSON_TYPE, error.serialize_as_json()
         except BaseException as error:  # noqa: BLE001  sys.exit() in a model is its own failure, too
             return _unexpected(error)
-        if answer.mimetype != JSON_TYPE:
-            code = "UNSUPPORTED_MEDIA_TYPE" if answer.status == 415 else "BAD_REQUEST"
-            return answer.status, JSON_TYPE, error_body(code, answer.response)
-        return answer.status, JSON_TYPE, strict_json(answer.response)
+        if mimetype != JSON_TYPE:
+            code = "UNSUPPORTED_MEDIA_TYPE" if status == 415 else "BAD_REQUEST"
+            return status, JSON_TYPE, error_body(code, text)
+        return status, JSON_TYPE, strict_json(text)
 
     _warm(evaluate, folder)
     return evaluate
+
+
+def _mlflows_own(model):  # type: ignore[no-untyped-def]
+    """The scoring of this environment's mlflow: a function from (body, content type) to (status, media type, text)."""
+    from mlflow.pyfunc import scoring_server
+    from mlflow.version import VERSION
+
+    schema = model.metadata.get_input_schema()
+
+    def by_function(body: bytes, content_type: str):  # type: ignore[no-untyped-def]
+        answer = scoring_server.invocations(body, content_type, model, schema)
+        return answer.status, answer.mimetype, answer.response
+
+    def by_route(body: bytes, content_type: str):  # type: ignore[no-untyped-def]
+        answer = app.test_client().post("/invocations", data=body, content_type=content_type)
+        return answer.status_code, answer.mimetype, answer.get_data(as_text=True)
+
+    if [int(part) for part in VERSION.split(".")[:2]] >= [2, 21]:
+        return by_function
+    app = scoring_server.init(model)  # until 2.20 a route of Flask's decodes the body; until 2.5 there is no function beside it
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # instead of Flask's own page with status 500
+    return by_route
 
 
 def _warm(evaluate, folder: str) -> None:  # type: ignore[no-untyped-def]
@@ -137,6 +157,8 @@ def _unexpected(error: BaseException):  # type: ignore[no-untyped-def]
     if any(frame.name.endswith("predictions_to_json") for frame in frames):
         message = f"The model's output cannot be written as JSON: {type(error).__name__}: {error}"
         return 500, JSON_TYPE, error_body("INTERNAL_ERROR", message)
+    if isinstance(error, Exception):  # MLflow wraps what a model raises: this one comes from reading the body
+        return 400, JSON_TYPE, error_body("BAD_REQUEST", f"Invalid input. The body cannot be read: {type(error).__name__}: {error}")
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return 400, JSON_TYPE, error_body("BAD_REQUEST", MODEL_RAISED, stack_trace=trace)
 
