@@ -206,7 +206,7 @@ async def test_an_answer_that_nobody_reads_is_cut(served: Served, monkeypatch: p
 
 
 async def test_an_answer_that_is_read_slowly_is_not_cut(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "UNREAD_LOOK_S", 0.3)
+    monkeypatch.setattr(connections, "UNREAD_LOOK_S", 1.0)
     with socket.create_connection(("127.0.0.1", served.port)) as slow:
         slow.setblocking(False)
         loop = asyncio.get_running_loop()
