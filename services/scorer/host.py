@@ -16,7 +16,6 @@ from services.scorer.answers import CRASHED, EXPIRED, FAILED_HERE, Answer, is_ex
 from services.scorer.attempts import Attempts
 from services.scorer.finisher import Answered, Finisher, dead_letter
 from services.scorer.offsets import PartitionOffsets
-from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.envelope import ScoringRequest, parse_request
 from services.shared.errors import EnvelopeInvalid
 from services.shared.kafka_clients import new_consumer
@@ -53,11 +52,13 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         redis: Redis,
         attempts: Attempts,
         evaluate: Evaluate,
+        capacity: Callable[[], int],
         max_poll_interval_s: float = 300.0,
     ) -> None:
         self._topic = online_topic(pool_id)
         self._attempts = attempts
         self._evaluate = evaluate
+        self._capacity = capacity  # requests that may be in evaluation now
         self._finisher = Finisher(pool_id, kafka, redis, self._commit)
         self._offsets: dict[TopicPartition, PartitionOffsets] = {}
         self._unseen_from: dict[TopicPartition, int] = {}  # below it, a record may have been delivered before
@@ -68,7 +69,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._assigned = asyncio.Event()
         self._committing = asyncio.Lock()
         self._stopping = False
-        self.evaluation_s: float | None = None  # moving average
+        self.evaluation_s: float | None = None  # moving average of a request's share
         meter = metrics.get_meter("penstock")
         self._queued = meter.create_histogram(QUEUE_DURATION, unit="s")
         self._evaluated = meter.create_histogram(EVALUATION_DURATION, unit="s")
@@ -146,16 +147,16 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                     self._dispatch(partition, record)
 
     def _takes_more(self) -> bool:
-        return not self._stopping and self.in_flight < LANES_PER_REPLICA and self._finisher.backlog <= LONGEST_BACKLOG
+        return not self._stopping and self.in_flight < self._capacity() and self._finisher.backlog <= LONGEST_BACKLOG
 
     async def _poll(self) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """At most one record for each free lane. Without one the poll names a partition that is not there.
+        """At most what the lanes can use now. If that is none the poll names a partition that is not there.
 
         Who does not poll has to leave the group after a while (traps H8); who pauses throws away what is fetched ahead.
         """
         batches: dict[TopicPartition, list[ConsumerRecord]]
         if self._takes_more():
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=LANES_PER_REPLICA - self.in_flight)
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=self._capacity() - self.in_flight)
         else:
             batches = await self._consumer.getmany(TopicPartition(self._topic, NO_PARTITION))
         return batches
@@ -215,8 +216,8 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             answer, crashes = await self._evaluate(request, crashes)
         if answer.duration_s > 0:
             self._evaluated.record(answer.duration_s, {"endpoint": request.endpoint, "entity": request.entity})
-            last = self.evaluation_s
-            self.evaluation_s = answer.duration_s if last is None else last + AVERAGE_WEIGHT * (answer.duration_s - last)
+            last, share_s = self.evaluation_s, answer.duration_s / answer.together
+            self.evaluation_s = share_s if last is None else last + AVERAGE_WEIGHT * (share_s - last)
         return answer, crashes
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:

@@ -3,27 +3,44 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from opentelemetry import metrics
 
 from services.scorer.answers import CRASHED, EXPIRED, MAX_CRASHES, TIMED_OUT, Answer, is_expired
 from services.scorer.attempts import Attempts
+from services.scorer.batching import choose_batch, is_bulk, most_members, next_share_s
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.worker_process import WorkerDied, WorkerProcess
+from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.envelope import ScoringRequest
 from services.shared.telemetry import WORKER_RESTARTS
 
 LOAD_TRIES = 3
 MAX_BACKOFF_S = 10.0
+BATCH_LANES = 2  # one computes while the other's answers are on their way; see README for what was measured
 
 log = logging.getLogger(__name__)
 
 
+class _TookTooLong(Exception):
+    """A batch went over the limit: which member's fault that is shows when each runs alone."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    request: ScoringRequest
+    answered: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
 class Lanes:
-    """One model worker at a time, kept alive. After a crash every request that was in it runs again, alone."""
+    """One model worker at a time, kept alive. A lane that comes free takes what waits, together if the model allows it.
+
+    After a crash every request that was in the worker runs again, alone.
+    """
 
     def __init__(self, start_worker: Callable[[], Awaitable[WorkerProcess]], attempts: Attempts, limit_s: float) -> None:
         self._start_worker = start_worker
@@ -31,6 +48,11 @@ class Lanes:
         self._limit_s = limit_s
         self._worker: WorkerProcess | None = None
         self._changed = asyncio.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._share_s: float | None = None  # of an evaluation, for one request
+        self._together = False
+        self._scoring = 0  # requests taken by lanes
         self._inside = 0  # evaluations in the worker now
         self._suspects = 0  # requests that wait for the worker, or have it, for themselves
         self._alone = False
@@ -41,6 +63,7 @@ class Lanes:
         for attempt in range(1, LOAD_TRIES + 1):
             try:
                 self._worker = await self._start_worker()
+                self._together = self._worker.row_wise
                 return
             except WorkerDied as error:
                 log.warning("model worker died while loading", extra={"attempt": attempt, "error": str(error)})
@@ -58,7 +81,21 @@ class Lanes:
                 self._worker = worker
                 self._changed.notify_all()
 
+    @property
+    def capacity(self) -> int:
+        """How many requests may be in here now: those being scored, and a batch ready for the next lane that comes free."""
+        return self._scoring + most_members(self._share_s) if self._together else LANES_PER_REPLICA
+
+    @property
+    def policy(self) -> str:
+        """Whether requests are scored together, and why; one sentence for the build log."""
+        assert self._worker is not None, "start() comes first"
+        return f"Requests are scored {'together' if self._worker.row_wise else 'one by one'}: {self._worker.why}."
+
     async def stop(self) -> None:
+        for lane in self._lanes:
+            lane.cancel()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
         if self._worker is not None:
             await self._worker.stop()
 
@@ -67,26 +104,82 @@ class Lanes:
 
         `crashes` are those known from an earlier delivery.
         """
+        alone = crashes > 0
         while crashes < MAX_CRASHES:
-            async with self._turn(alone=crashes > 0) as worker:
-                if is_expired(request, _now_ms()):
-                    return EXPIRED, crashes
-                try:
-                    return await self._score(worker, request), crashes
-                except WorkerDied as death:
-                    if death.blamed:
-                        crashes = await self._attempts.count(request.request_id, crashes)
-                        log.warning("model worker died under a request", extra={"request_id": request.request_id, "attempt": crashes})
+            try:
+                return await (self._score_alone(request) if alone else self._score_in_turn(request)), crashes
+            except _TookTooLong:
+                alone = True
+            except WorkerDied as death:
+                if death.blamed:
+                    alone = True
+                    crashes = await self._attempts.count(request.request_id, crashes)
+                    log.warning("model worker died under a request", extra={"request_id": request.request_id, "attempt": crashes})
         return CRASHED, crashes
 
-    async def _score(self, worker: WorkerProcess, request: ScoringRequest) -> Answer:
+    async def _score_in_turn(self, request: ScoringRequest) -> Answer:
+        mine = _Waiting(request)
+        self._waiting.append(mine)
+        if len(self._lanes) < (BATCH_LANES if self._together else LANES_PER_REPLICA):
+            lane = asyncio.create_task(self._work_off(), name="lane")
+            self._lanes.add(lane)
+            lane.add_done_callback(self._lanes.discard)
+        return await mine.answered
+
+    async def _score_alone(self, request: ScoringRequest) -> Answer:
+        async with self._turn(alone=True) as worker:
+            mine = _Waiting(request)
+            await self._score(worker, [mine])
+            return await mine.answered
+
+    async def _work_off(self) -> None:
+        """One lane, until nothing waits."""
+        while self._waiting:
+            async with self._turn(alone=False) as worker:
+                batch = self._take_batch(worker)
+                self._scoring += len(batch)
+                try:
+                    await self._score(worker, batch)
+                finally:
+                    self._scoring -= len(batch)
+
+    def _take_batch(self, worker: WorkerProcess) -> list[_Waiting]:
+        self._together = worker.row_wise
+        count = choose_batch([len(w.request.body) for w in self._waiting], self._share_s) if worker.row_wise else 1
+        return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+
+    async def _score(self, worker: WorkerProcess, batch: list[_Waiting]) -> None:
+        """Give each member its answer, WorkerDied, or _TookTooLong."""
+        for member in batch:
+            if is_expired(member.request, _now_ms()) and not member.answered.done():
+                member.answered.set_result(EXPIRED)
+        batch = [member for member in batch if not member.answered.done()]
+        if not batch:
+            return
         try:
             async with asyncio.timeout(self._limit_s):
-                return await worker.score(request.content_type, request.body)
+                scoring = await worker.score([(m.request.content_type, m.request.body) for m in batch])
+                for member, answer in zip(batch, scoring, strict=True):
+                    _pass_on(answer, member.answered)
+                await asyncio.wait(scoring)
         except TimeoutError:
-            log.warning("evaluation took too long, replacing the model worker", extra={"request_id": request.request_id})
+            log.warning("evaluation took too long, replacing the model worker", extra={"request_id": batch[0].request.request_id})
+            for member in batch:
+                if not member.answered.done() and len(batch) == 1:
+                    member.answered.set_result(replace(TIMED_OUT, duration_s=self._limit_s))
+                elif not member.answered.done():
+                    member.answered.set_exception(_TookTooLong())
             worker.replace()
-            return replace(TIMED_OUT, duration_s=self._limit_s)
+        except WorkerDied as death:
+            for member in batch:
+                if not member.answered.done():
+                    member.answered.set_exception(death)
+        else:
+            self._learn(batch, [a.result() for a in scoring if not a.exception()])
+
+    def _learn(self, batch: list[_Waiting], answers: list[Answer]) -> None:
+        if answers and not is_bulk(len(batch[0].request.body)):
+            self._share_s = next_share_s(self._share_s, sum(a.duration_s / a.together for a in answers) / len(answers))
 
     @asynccontextmanager
     async def _turn(self, *, alone: bool) -> AsyncIterator[WorkerProcess]:
@@ -130,6 +223,21 @@ class Lanes:
             except (WorkerDied, DeploymentFailed) as error:
                 log.warning("model worker does not come back", extra={"error": str(error)})
                 pause_s = min(MAX_BACKOFF_S, pause_s * 2 or 0.5)
+
+
+def _pass_on(source: "asyncio.Future[Answer]", target: "asyncio.Future[Answer]") -> None:
+    """A member's answer goes on as soon as it is there: neighbours that are scored alone may take longer."""
+
+    def hand(done: "asyncio.Future[Answer]") -> None:
+        error = None if done.cancelled() else done.exception()  # asked for, so that it is never "not retrieved"
+        if target.done() or done.cancelled():
+            return
+        if error is not None:
+            target.set_exception(error)
+        else:
+            target.set_result(done.result())
+
+    source.add_done_callback(hand)
 
 
 def _now_ms() -> int:

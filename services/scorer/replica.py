@@ -18,6 +18,7 @@ from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder
 from services.scorer.requirements import read_environment_spec
 from services.scorer.settings import ScorerServiceSettings
 from services.scorer.worker_process import WorkerSpec, start_worker
+from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.endpoints import Pool
 from services.shared.envelope import ScoringRequest
 from services.shared.errors import SettingsInvalid
@@ -72,11 +73,14 @@ class Replica:
             tell_ready()
             await asyncio.Event().wait()
             return
-        self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluate)
+        self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluate, self._capacity)
         await self._host.start()
         await self._enter("ready")
         tell_ready()
         await self._serve_with(self._host)
+
+    def _capacity(self) -> int:
+        return self._lanes.capacity if self._lanes else LANES_PER_REPLICA
 
     async def report(self) -> None:
         while True:
@@ -132,6 +136,7 @@ class Replica:
             build_log.write(f"Failed: {error}")
             raise
         build_log.write("The model is loaded.")
+        build_log.write(self._lanes.policy)
         return self._lanes.evaluate
 
     def _open_variables(self, pool: Pool) -> dict[str, str]:

@@ -6,11 +6,10 @@ import logging
 import os
 import signal
 import socket
-import time
 from asyncio.subprocess import Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,34 +59,39 @@ class WorkerProcess:
         writer: asyncio.StreamWriter,
         output: "asyncio.Task[None]",
         secrets: tuple[str, ...],
+        row_wise: bool,
+        why: str,
     ) -> None:
         self._process, self._reader, self._writer, self._output, self._secrets = process, reader, writer, output, secrets
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._next_id = 0
         self._blamed = True
         self.dead = False
+        self.row_wise, self.why = row_wise, why  # whether requests may be scored together, as the worker found
         self._reading = asyncio.create_task(self._read(), name="model-worker-answers")
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def score(self, content_type: str, body: bytes) -> Answer:
-        """Raises WorkerDied. Cancelled: the answer, when it comes, is dropped."""
+    async def score(self, members: Sequence[tuple[str, bytes]]) -> "list[asyncio.Future[Answer]]":
+        """Hand over (content type, body) of each member as one batch; each future gets its answer, or WorkerDied.
+
+        Cancel the futures of a batch nobody waits for: answers that still come are dropped.
+        """
         if self.dead:
             raise WorkerDied(blamed=False)
-        self._next_id += 1
-        number, started = self._next_id, time.perf_counter()
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answered
-        try:
-            with suppress(OSError):  # a broken pipe is seen, with everything else, as the end of the answers
-                self._writer.write(encode_frame({"id": number, "content_type": content_type}, body))
-                await self._writer.drain()
-            answer = await answered
-        finally:
-            self._waiting.pop(number, None)
-        return replace(answer, duration_s=time.perf_counter() - started)
+        heads, futures = [], []
+        for content_type, body in members:
+            self._next_id += 1
+            number, answered = self._next_id, asyncio.get_running_loop().create_future()
+            self._waiting[number] = answered
+            futures.append(answered)
+            heads.append({"id": number, "content_type": content_type, "size": len(body)})
+        with suppress(OSError):  # a broken pipe is seen, with everything else, as the end of the answers
+            self._writer.write(encode_frame({"members": heads}, b"".join(body for _, body in members)))
+            await self._writer.drain()
+        return futures
 
     def replace(self) -> None:
         """End the process now; whoever is in it gets WorkerDied without blame."""
@@ -107,12 +111,10 @@ class WorkerProcess:
         try:
             while True:
                 header, body = await _read_frame(self._reader)
-                future = self._waiting.get(header["id"])
-                if future is not None and not future.done():
-                    if header["status"] != 200 and self._secrets:
-                        body = redact(body.decode(errors="replace"), self._secrets).encode()
-                    mine = header["client_request_id"]
-                    future.set_result(Answer(header["status"], header["content_type"], body, mine, parsed=True))
+                start = 0
+                for head in header["answers"]:
+                    self._give(head, body[start : start + head["size"]])
+                    start += head["size"]
         except (asyncio.IncompleteReadError, OSError):
             log.info("model worker ended", extra={"pid": self.pid})
         except (ValueError, KeyError):
@@ -126,6 +128,15 @@ class WorkerProcess:
             self._writer.close()
             await self._process.wait()
             await self._output
+
+    def _give(self, head: dict[str, Any], body: bytes) -> None:
+        future = self._waiting.pop(head["id"])
+        if future.done():
+            return
+        if head["status"] != 200 and self._secrets:
+            body = redact(body.decode(errors="replace"), self._secrets).encode()
+        mine, duration_s, together = head["client_request_id"], head["duration_s"], head["together"]
+        future.set_result(Answer(head["status"], head["content_type"], body, mine, duration_s, together, parsed=True))
 
 
 async def start_worker(spec: WorkerSpec) -> WorkerProcess:
@@ -166,7 +177,8 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
         if isinstance(error, TimeoutError):
             raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds.") from error
         raise
-    return WorkerProcess(process, reader, writer, output, secrets)
+    log.info("model is loaded", extra={"row_wise": header["row_wise"], "reason": header["why"]})
+    return WorkerProcess(process, reader, writer, output, secrets, header["row_wise"], header["why"])
 
 
 def _kill(pid: int) -> None:

@@ -69,7 +69,9 @@ async def test_a_host_whose_lanes_are_all_taken_stays_in_its_group(bench: Bench,
         await asyncio.sleep(4)
         return Answer(200, "application/json", b"{}", duration_s=4.0), crashes
 
-    async with _running(Host(bench.pool_id, bench.kafka, bench.redis, Attempts(bench.redis), evaluate, max_poll_interval_s=1.0)):
+    async with _running(
+        Host(bench.pool_id, bench.kafka, bench.redis, Attempts(bench.redis), evaluate, lambda: LANES_PER_REPLICA, max_poll_interval_s=1.0)
+    ):
         requests = [await bench.send(n, n % 4) for n in range(LANES_PER_REPLICA + 1)]
         assert [a.status for a in await bench.answers(*requests)] == [200] * len(requests)
         await bench.lag_is_zero()

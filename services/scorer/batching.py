@@ -1,0 +1,38 @@
+"""What goes to the worker together: first come, first served, no timer (design §4). Pure."""
+
+from collections.abc import Sequence
+
+MOST_MEMBERS = 128
+MOST_BYTES = 256 * 1024  # a larger body is bulk: alone it holds up one lane, not its neighbours too
+LONGEST_S = 1.0  # R13
+NEWEST_WEIGHT = 0.2
+
+
+def most_members(share_s: float | None) -> int:
+    """How many requests one batch may have by what one is known to take; not knowing allows one."""
+    if share_s is None:
+        return 1
+    return max(1, min(MOST_MEMBERS, int(LONGEST_S / max(share_s, 1e-6))))
+
+
+def choose_batch(sizes_bytes: Sequence[int], share_s: float | None) -> int:
+    """How many of those waiting, from the first on, go together; at least one if any waits."""
+    taken, total = 0, 0
+    for size in sizes_bytes[: most_members(share_s)]:
+        total += size
+        if taken and total > MOST_BYTES:
+            break
+        taken += 1
+    return taken
+
+
+def is_bulk(size_bytes: int) -> bool:
+    """Such a body goes alone, and what it takes says nothing about small ones."""
+    return size_bytes > MOST_BYTES
+
+
+def next_share_s(known_s: float | None, share_s: float) -> float:
+    """Moving average of one member's share of an evaluation. One far slower than known counts at once: a batch must not last."""
+    if known_s is None or share_s > known_s * 10:
+        return share_s
+    return known_s + NEWEST_WEIGHT * (share_s - known_s)
