@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
+from services.shared.control_events import LANES_PER_REPLICA
+
 MOST_MEMBERS = 128
 MOST_BYTES = 256 * 1024  # a larger body is bulk: alone it holds up one lane, not its neighbours too
 LONGEST_S = 1.0  # R13
+QUICK_SHARE_S = 0.02
+QUICK_LANES = 2  # one evaluates while the other's answers are on their way: 1,795 requests/s at 64 connections, 1,508 with 1, 1,333 with 4
 NEWEST_WEIGHT = 0.2
 
 
@@ -13,6 +17,11 @@ def most_members(share_s: float | None) -> int:
     if share_s is None:
         return 1
     return max(1, min(MOST_MEMBERS, int(LONGEST_S / max(share_s, 1e-6))))
+
+
+def lanes_for(share_s: float | None) -> int:
+    """How many batches at once: more only take the interpreter from one another, unless company makes the model no quicker."""
+    return LANES_PER_REPLICA if share_s is None or share_s > QUICK_SHARE_S else QUICK_LANES
 
 
 def choose_batch(sizes_bytes: Sequence[int], share_s: float | None) -> int:

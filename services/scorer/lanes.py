@@ -12,7 +12,7 @@ from opentelemetry import metrics
 
 from services.scorer.answers import CRASHED, EXPIRED, MAX_CRASHES, TIMED_OUT, Answer, is_expired
 from services.scorer.attempts import Attempts
-from services.scorer.batching import choose_batch, is_bulk, most_members, next_share_s
+from services.scorer.batching import choose_batch, is_bulk, lanes_for, most_members, next_share_s
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.worker_process import WorkerDied, WorkerProcess
 from services.shared.control_events import LANES_PER_REPLICA
@@ -21,7 +21,6 @@ from services.shared.telemetry import WORKER_RESTARTS
 
 LOAD_TRIES = 3
 MAX_BACKOFF_S = 10.0
-BATCH_LANES = 2  # one computes while the other's answers are on their way; see README for what was measured
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +119,7 @@ class Lanes:
     async def _score_in_turn(self, request: ScoringRequest) -> Answer:
         mine = _Waiting(request)
         self._waiting.append(mine)
-        if len(self._lanes) < (BATCH_LANES if self._together else LANES_PER_REPLICA):
+        if len(self._lanes) < (lanes_for(self._share_s) if self._together else LANES_PER_REPLICA):
             lane = asyncio.create_task(self._work_off(), name="lane")
             self._lanes.add(lane)
             lane.add_done_callback(self._lanes.discard)
@@ -170,10 +169,10 @@ class Lanes:
                 elif not member.answered.done():
                     member.answered.set_exception(_TookTooLong())
             worker.replace()
-        except WorkerDied as death:
+        except Exception as error:  # noqa: BLE001  WorkerDied, or a fault here: whoever waits decides
             for member in batch:
                 if not member.answered.done():
-                    member.answered.set_exception(death)
+                    member.answered.set_exception(error)
         else:
             self._learn(batch, [a.result() for a in scoring if not a.exception()])
 

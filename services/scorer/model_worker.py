@@ -30,6 +30,7 @@ MODEL_RAISED = (
     "with the model for inference."
 )
 
+PLAIN_JSON = (JSON_TYPE, JSON_TYPE + "; charset=utf-8", JSON_TYPE + ";charset=utf-8")
 MOST_ROWS = 1000  # of one evaluation; a member with more goes alone
 SHOWN_BY = 16  # rows that must come out the same alone and together: rounding that differs is then hardly ever missed
 LONGEST_SHOWN_S = 0.5  # an evaluation that takes longer gains little from company
@@ -284,7 +285,7 @@ class Together:
     def _groups(self, members):
         group, count = [], 0
         for index, (content_type, body) in enumerate(members):
-            rows = rows_of(body, self._tests) if content_type == JSON_TYPE else None
+            rows = rows_of(body, self._tests) if content_type in PLAIN_JSON else None
             if rows is None or len(rows) > MOST_ROWS:
                 continue
             if count + len(rows) > MOST_ROWS:

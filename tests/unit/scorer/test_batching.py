@@ -1,6 +1,6 @@
 import pytest
 
-from services.scorer.batching import MOST_BYTES, MOST_MEMBERS, choose_batch, most_members, next_share_s
+from services.scorer.batching import MOST_BYTES, MOST_MEMBERS, choose_batch, lanes_for, most_members, next_share_s
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,15 @@ def test_a_slow_model_is_measured_again_and_may_grow() -> None:
     for _ in range(40):
         share_s = next_share_s(share_s, 0.001)
     assert most_members(share_s) == MOST_MEMBERS
+
+
+@pytest.mark.parametrize(
+    ("share_s", "lanes"),
+    [
+        pytest.param(0.001, 2, id="quick: the interpreter is the limit"),
+        pytest.param(0.1, 4, id="slow even in company: all lanes"),
+        pytest.param(None, 4, id="not known yet"),
+    ],
+)
+def test_lanes_for(share_s: float | None, lanes: int) -> None:
+    assert lanes_for(share_s) == lanes

@@ -108,7 +108,7 @@ FEATURES = pandas.DataFrame(CHANCE.normal(size=(80, 10)), columns=COLUMNS)
 class Scaled(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Row-wise, but for what it dislikes."""
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context, model_input, params=None):
         if (model_input["c0"] > 1e6).any():
             raise ValueError("too much")
         return [{"twice": v * 2} for v in model_input["c0"]]
@@ -117,7 +117,7 @@ class Scaled(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 class Centred(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Each answer depends on the neighbours."""
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context, model_input, params=None):
         return list(model_input["c0"] - model_input["c0"].mean())
 
 
