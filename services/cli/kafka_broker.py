@@ -13,7 +13,16 @@ from services.shared.topics import MAX_RECORD_BYTES
 CONFIG_NAME = "server.properties"
 FORMAT_TIMEOUT_S = 60
 # C1 only and the serial collector: the broker starts in half the time, and a local node is not short of peak throughput.
-_JVM = ("-Xms96m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:+ExitOnOutOfMemoryError")
+# No performance data: it would be a folder in /tmp that stays.
+_JVM = (
+    "-Xms96m",
+    "-Xmx512m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xshare:auto",
+    "-XX:-UsePerfData",
+    "-XX:+ExitOnOutOfMemoryError",
+)
 
 
 def server_properties(port: int, controller_port: int, data: Path) -> str:

@@ -19,6 +19,8 @@ def mlflow_command(folder: Path, port: int) -> list[str]:
 
 def serve(folder: Path, port: int) -> None:
     """Serve until SIGTERM. The database is made, or checked, before the port opens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = str(folder)  # MLflow leaves a lock file there for good
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     from mlflow.server import (  # heavy, and only the server process needs it
         ARTIFACTS_DESTINATION_ENV_VAR,
@@ -26,7 +28,6 @@ def serve(folder: Path, port: int) -> None:
         SERVE_ARTIFACTS_ENV_VAR,
     )
 
-    folder.mkdir(parents=True, exist_ok=True)
     database = f"sqlite:///{folder}/mlflow.db"
     os.environ[BACKEND_STORE_URI_ENV_VAR] = database
     os.environ[SERVE_ARTIFACTS_ENV_VAR] = "true"
