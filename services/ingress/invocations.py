@@ -21,15 +21,15 @@ from services.ingress.replies import Replies, Waiting
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressSettings
 from services.ingress.traffic import choose_entity, choose_partition, named_entity
+from services.shared import clock
 from services.shared.endpoints import Config, ConfigUpdate, ControlState, Endpoint, ServedEntity, served_entity_id
 from services.shared.envelope import ScoringReply, ScoringRequest, new_request_id
-from services.shared.errors import ContentTypeUnsupported, DeadlineExceeded, EndpointNotFound, PoolNotReady, QueueFull, RequestRejected
+from services.shared.errors import ContentTypeUnsupported, DeadlineExceeded, PoolNotReady, QueueFull, RequestRejected
 from services.shared.event_log import EventLog
 from services.shared.telemetry import REQUEST_DURATION, REQUESTS, span, traceparent_of
 from services.shared.topics import reply_stream
 
 HOST_GRACE_S = 2.0  # R2: only the host declares expiry; the ingress waits this much longer for it
-UNCONFIRMED_LIMIT_S = 5.0  # R9
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Invocations:
         return Response(reply.body, reply.status, headers, media_type=reply.content_type)
 
     def _confirmed_state(self) -> ControlState:
-        if self._events.confirmed_age_s() > UNCONFIRMED_LIMIT_S:
+        if not self._events.is_confirmed():
             raise PoolNotReady("This ingress cannot confirm the state of its endpoints at the moment.")
         return self._events.snapshot()
 
@@ -95,7 +95,7 @@ class Invocations:
         that is in neither would not keep the pool from being removed (R10). So after a look for partitions, route again."""
         while True:
             state = self._confirmed_state()  # again: the body may have taken its time
-            endpoint = _endpoint(state, name)
+            endpoint = state.endpoint(name)
             entity = _entity(endpoint, served)
             partitions = await self._requests.partitions(entity.pool_id)
             if state is self._events.snapshot():
@@ -117,7 +117,7 @@ class Invocations:
         content_type = headers.get("content-type")
         if not content_type:
             raise ContentTypeUnsupported("The request has no Content-Type; send 'application/json' or 'text/csv'.")
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         patience_s = self._settings.deadline_s
         if self._pools.is_asleep(entity.pool_id):
             patience_s += self._settings.wake_allowance_s
@@ -167,13 +167,6 @@ class Invocations:
             raise
         finally:
             unwatch(scope)
-
-
-def _endpoint(state: ControlState, name: str) -> Endpoint:
-    endpoint = state.endpoints.get(name)
-    if endpoint is None:
-        raise EndpointNotFound(name)
-    return endpoint
 
 
 def _entity(endpoint: Endpoint, served: str | None) -> ServedEntity:

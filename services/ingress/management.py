@@ -1,6 +1,5 @@
 """The management routes: thin shells that validate, publish an event and answer with what the fold made of it."""
 
-import time
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -12,9 +11,10 @@ from services.ingress.identity import identify
 from services.ingress.payloads import parse_config, parse_create, parse_gateway, to_config_spec, to_gateway
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.registry import Registry
+from services.shared.clock import now_ms
 from services.shared.control_events import ConfigRequested, ConfigSpec, EndpointCreated, EndpointDeleted, GatewayChanged
-from services.shared.endpoints import ControlState, Endpoint, Token
-from services.shared.errors import EndpointNotFound, ParameterInvalid, TryAgainLater
+from services.shared.endpoints import ControlState, Token
+from services.shared.errors import ParameterInvalid, TryAgainLater
 from services.shared.event_log import EventLog
 from services.shared.secret_box import SecretBox
 
@@ -40,7 +40,7 @@ class Management:
             raise ParameterInvalid("'auto_capture_config' and 'ai_gateway.inference_table_config' exclude each other.")
         await self._require_models(config)
         event = EndpointCreated(
-            at_ms=_now_ms(),
+            at_ms=now_ms(),
             name=sent.name,
             creator=caller.principal,
             config=config,
@@ -59,33 +59,33 @@ class Management:
         return self._view(await self._events.refresh(), name)
 
     async def update_config(self, name: str, request: Request) -> Response:
-        endpoint = _endpoint(await self._events.refresh(), name)
+        endpoint = (await self._events.refresh()).endpoint(name)
         config = to_config_spec(parse_config(await read_json_object(request)), name, self._box.seal)
         if config.auto_capture and endpoint.gateway.get("inference_table_config"):
             raise ParameterInvalid("This endpoint logs by its AI gateway; 'auto_capture_config' beside it is not possible.")
         if config.auto_capture and endpoint.gateway.get("inference_table_config"):
             raise ParameterInvalid("This endpoint logs by 'ai_gateway.inference_table_config'; both at once are not possible.")
         await self._require_models(config)
-        event = ConfigRequested(at_ms=_now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, config=config)
+        event = ConfigRequested(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, config=config)
         return self._view(await self._events.publish(event), name)
 
     async def put_gateway(self, name: str, request: Request) -> Response:
-        endpoint = _endpoint(await self._events.refresh(), name)
+        endpoint = (await self._events.refresh()).endpoint(name)
         gateway = to_gateway(parse_gateway(await read_json_object(request)), name)
         if gateway.get("inference_table_config") and endpoint.active and endpoint.active.spec.auto_capture:
             raise ParameterInvalid("This endpoint logs by 'auto_capture_config'; both at once are not possible.")
-        await self._events.publish(GatewayChanged(at_ms=_now_ms(), endpoint_id=endpoint.endpoint_id, gateway=gateway))
+        await self._events.publish(GatewayChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, gateway=gateway))
         return json_response(gateway)
 
     async def delete(self, name: str) -> Response:
-        endpoint = _endpoint(await self._events.refresh(), name)
-        await self._events.publish(EndpointDeleted(at_ms=_now_ms(), endpoint_id=endpoint.endpoint_id))
+        endpoint = (await self._events.refresh()).endpoint(name)
+        await self._events.publish(EndpointDeleted(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id))
         return json_response({})
 
     async def caller(self, request: Request) -> Token:
         """Every route but the host probe and the health check asks for a token, in a view confirmed seconds ago (R9)."""
         authorization = request.headers.get("authorization")
-        if self._events.confirmed_age_s() > 5:
+        if not self._events.is_confirmed():
             raise TryAgainLater("This ingress cannot confirm the state of its tokens at the moment.")
         return identify(authorization, self._events.snapshot())
 
@@ -94,7 +94,7 @@ class Management:
             await self._registry.require(entity)
 
     def _view(self, state: ControlState, name: str) -> Response:
-        return json_response(detailed(_endpoint(state, name), self._pools.reports()))
+        return json_response(detailed(state.endpoint(name), self._pools.reports()))
 
 
 def management_app(management: Management) -> FastAPI:
@@ -143,14 +143,3 @@ async def _host_metadata(request: Request) -> Response:
 
 async def _alive() -> Response:
     return json_response({"status": "alive"})
-
-
-def _endpoint(state: ControlState, name: str) -> Endpoint:
-    endpoint = state.endpoints.get(name)
-    if endpoint is None:
-        raise EndpointNotFound(name)
-    return endpoint
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

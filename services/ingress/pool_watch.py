@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import time
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.ingress.replies import Replies
 from services.ingress.request_log import RequestLog
+from services.shared.clock import now_ms
 from services.shared.event_log import EventLog
 from services.shared.presence import REPORT_EVERY_S, IngressReport, PoolReport, forget_ingress, read_pools, report_ingress
 from services.shared.topics import NUDGE_CHANNEL
@@ -70,8 +70,6 @@ class PoolWatch:
     async def _exchange(self) -> None:
         state = self._events.snapshot()
         routed_from = self._replies.routed_from(state.next_offset)
-        await report_ingress(
-            self._redis, IngressReport(ingress_id=self._ingress_id, routed_from=routed_from, at_ms=time.time_ns() // 1_000_000)
-        )
+        await report_ingress(self._redis, IngressReport(ingress_id=self._ingress_id, routed_from=routed_from, at_ms=now_ms()))
         self._reports = {r.pool_id: r for r in await read_pools(self._redis, list(state.pools))}
         self._requests.forget_pools(set(state.pools))

@@ -1,6 +1,5 @@
 """One look at everything the scaler decides on."""
 
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from redis.asyncio import Redis
 
 from services.scaler.deployment import MAX_RESTARTS
 from services.scaler.pools import PoolBackend
+from services.shared.clock import now_ms
 from services.shared.endpoints import ControlState
 from services.shared.node import ReplicaProcess
 from services.shared.presence import IngressReport, ReplicaReport, knows_reporters, read_ingresses, read_replicas
@@ -49,5 +49,5 @@ async def take_look(state: ControlState, backend: PoolBackend, redis: Redis, now
     reports: dict[str, list[ReplicaReport]] = defaultdict(list)
     for report in await read_replicas(redis, [p.replica_id for of_pool in processes.values() for p in of_pool]):
         reports[report.pool_id].append(report)
-    ingresses = await read_ingresses(redis, time.time_ns() // 1_000_000)
+    ingresses = await read_ingresses(redis, now_ms())
     return Look(now, state, processes, reports, ingresses, nudged, await knows_reporters(redis))

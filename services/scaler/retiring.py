@@ -1,13 +1,12 @@
 """Pools nobody routes to any more: drained to the last record, then removed with topic and group (R10)."""
 
-import time
-
 from services.scaler.events import EventSink
 from services.scaler.lag import LagReader
 from services.scaler.look import Look
 from services.scaler.pool_topics import PoolTopics, partitions_for
 from services.scaler.pools import PoolBackend
 from services.scaler.retirement import Step, next_step
+from services.shared.clock import now_ms
 from services.shared.control_events import PoolRemoved
 from services.shared.endpoints import Pool
 from services.shared.event_log import EventLog
@@ -46,7 +45,7 @@ class RetiringPools:
     async def _remove(self, pool: Pool) -> None:
         self._emptied.add(pool.pool_id)
         await self._topics.remove(pool.pool_id)
-        await self._events.publish(PoolRemoved(pool_id=pool.pool_id, at_ms=time.time_ns() // 1_000_000))
+        await self._events.publish(PoolRemoved(pool_id=pool.pool_id, at_ms=now_ms()))
         self._emptied.discard(pool.pool_id)
         await self._sink.tell("POOL_REMOVED", pool.pool_id, "pool removed", endpoint=pool.endpoint_name)
 

@@ -13,6 +13,7 @@ from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decid
 from services.scaler.pool_topics import PoolTopics, partitions_for
 from services.scaler.pools import PoolBackend
 from services.scaler.settings import ScalerSettings
+from services.shared.clock import now_ms
 from services.shared.control_events import EntityFailed, EntityReady
 from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint, Pool
 from services.shared.errors import Conflict, EndpointNotFound
@@ -126,7 +127,7 @@ class ServingPool:
         verdict = judge_deployment(look.reports[pool.pool_id], wanted, restarts, waited_s, self._settings.deploy_timeout_s)
         try:
             if isinstance(verdict, Ready):
-                ready = EntityReady(endpoint_id=pool.endpoint_id, version=pending.version, entity=pool.spec.name, at_ms=_now_ms())
+                ready = EntityReady(endpoint_id=pool.endpoint_id, version=pending.version, entity=pool.spec.name, at_ms=now_ms())
                 await self._events.publish(ready)
                 await self._sink.tell("ENTITY_READY", pool.pool_id, "served entity is ready", after_s=round(waited_s, 1))
             elif isinstance(verdict, Failed):
@@ -134,7 +135,7 @@ class ServingPool:
                     endpoint_id=pool.endpoint_id,
                     version=pending.version,
                     entity=pool.spec.name,
-                    at_ms=_now_ms(),
+                    at_ms=now_ms(),
                     message=verdict.message,
                     timed_out=verdict.timed_out,
                 )
@@ -153,7 +154,7 @@ class ServingPool:
             evaluation_s=self._evaluation_s,
             max_replicas=pool.spec.max_replicas,
             failure=self._failure,
-            at_ms=_now_ms(),
+            at_ms=now_ms(),
         )
         await report_pool(self._redis, report)
 
@@ -183,7 +184,3 @@ def _serving_now(endpoint: Endpoint | None, look: Look) -> int:
     if endpoint is None or endpoint.active is None:
         return 0
     return max(len(look.staying(entity.pool_id)) for entity in endpoint.active.entities.values())
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import time
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from services.shared import clock
 from services.shared.cancelled import FROM_THE_START, read_cancelled
 
 BLOCK_MS = 1_000
@@ -46,5 +46,5 @@ class Cancelled:
 
     async def _read(self, redis: Redis, block_ms: int | None) -> None:
         self._after, news = await read_cancelled(redis, self._pool_id, self._after, block_ms)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         self._deadlines = {i: d for i, d in (self._deadlines | news).items() if d > now_ms}

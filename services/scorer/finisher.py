@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from services.scorer.answers import CANCELLED, Answer, final_reply
 from services.scorer.model_worker import client_request_id_of
 from services.scorer.replies import pack_by_stream, send_replies
 from services.scorer.safe_producer import Record, SafeProducer
+from services.shared import clock
 from services.shared.envelope import Headers, Outcome, ScoringReply, ScoringRequest, pack_outcomes, to_outcome
 from services.shared.settings import KafkaSettings
 from services.shared.topics import DEAD_LETTERS, OUTCOMES, outcome_partition
@@ -83,7 +83,7 @@ class Finisher:
 
     async def _settle(self, batch: Sequence[Answered]) -> None:
         ids = await asyncio.gather(*(_client_request_id(item) for item in batch))
-        now_ms = time.time_ns() // 1_000_000  # the one look at the clock that decides reply and row alike
+        now_ms = clock.now_ms()  # the one look at the clock that decides reply and row alike
         replies: list[tuple[str, ScoringReply]] = []
         outcomes: dict[int, list[Outcome]] = defaultdict(list)
         for item, client_request_id in zip(batch, ids, strict=True):

@@ -16,6 +16,7 @@ from services.scorer.answers import CANCELLED, CRASHED, EXPIRED, FAILED_HERE, An
 from services.scorer.attempts import Attempts
 from services.scorer.finisher import Answered, Finisher, dead_letter
 from services.scorer.offsets import PartitionOffsets
+from services.shared.clock import now_ms
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.envelope import ScoringRequest, parse_request
 from services.shared.errors import EnvelopeInvalid
@@ -209,7 +210,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._finisher.put(Answered(source, settled, request, answer, letter))
 
     async def _evaluate_one(self, request: ScoringRequest, may_be_repeat: bool) -> tuple[Answer, int]:
-        if is_expired(request, _now_ms()):
+        if is_expired(request, now_ms()):
             return EXPIRED, 0
         if request.request_id in self._cancelled:
             return CANCELLED, 0
@@ -273,7 +274,3 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         except (KafkaError, IllegalStateError, TimeoutError):
             return None  # not knowing is not being stuck
         return {p: at for p, at in positions.items() if at < ends[p]}
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ from services.scorer.answers import CRASHED, EXPIRED, MAX_CRASHES, TIMED_OUT, An
 from services.scorer.attempts import Attempts
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.worker_process import WorkerDied, WorkerProcess
+from services.shared.clock import now_ms
 from services.shared.envelope import ScoringRequest
 from services.shared.telemetry import WORKER_RESTARTS
 
@@ -69,7 +69,7 @@ class Lanes:
         """
         while crashes < MAX_CRASHES:
             async with self._turn(alone=crashes > 0) as worker:
-                if is_expired(request, _now_ms()):
+                if is_expired(request, now_ms()):
                     return EXPIRED, crashes
                 try:
                     return await self._score(worker, request), crashes
@@ -130,7 +130,3 @@ class Lanes:
             except (WorkerDied, DeploymentFailed) as error:
                 log.warning("model worker does not come back", extra={"error": str(error)})
                 pause_s = min(MAX_BACKOFF_S, pause_s * 2 or 0.5)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -19,6 +18,7 @@ from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder
 from services.scorer.requirements import read_environment_spec
 from services.scorer.settings import ScorerServiceSettings
 from services.scorer.worker_process import WorkerSpec, start_worker
+from services.shared.clock import now_ms
 from services.shared.endpoints import Pool
 from services.shared.envelope import ScoringRequest
 from services.shared.errors import SettingsInvalid
@@ -173,7 +173,7 @@ class Replica:
             message=self._message,
             in_flight=host.in_flight if host else 0,
             evaluation_s=host.evaluation_s if host else None,
-            at_ms=time.time_ns() // 1_000_000,
+            at_ms=now_ms(),
         )
         try:
             await report_replica(self._redis, report)

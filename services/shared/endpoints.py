@@ -121,6 +121,12 @@ class ControlState:
     tokens: Mapping[str, Token] = field(default_factory=dict)  # by sha256 of the token
     verdicts: Mapping[str, RequestRejected | None] = field(default_factory=dict)  # event id → None (accepted) or why not
 
+    def endpoint(self, name: str) -> Endpoint:
+        """Raises EndpointNotFound."""
+        if name not in self.endpoints:
+            raise EndpointNotFound(name)
+        return self.endpoints[name]
+
     def endpoint_by_id(self, endpoint_id: str) -> Endpoint | None:
         return next((e for e in self.endpoints.values() if e.endpoint_id == endpoint_id), None)
 

@@ -36,12 +36,6 @@ class Unauthenticated(RequestRejected):
     code = "UNAUTHENTICATED"
 
 
-class PermissionDenied(RequestRejected):
-    """The principal is known and lacks the right."""
-
-    code = "PERMISSION_DENIED"
-
-
 class EndpointNotFound(RequestRejected):
     """No endpoint of that name, or none the caller may see."""
 

@@ -17,6 +17,7 @@ from services.shared.settings import KafkaSettings
 from services.shared.topics import CONTROL
 
 CONFIRM_EVERY_S = 1.0
+UNCONFIRMED_LIMIT_S = 5.0  # R9
 CONFIRM_PATIENCE_S = 5.0
 PATIENCE_S = 30.0  # how long a write or a refresh waits for the log before it is DependencyLost
 
@@ -72,8 +73,12 @@ class EventLog:
         return self._state
 
     def confirmed_age_s(self) -> float:
-        """Seconds since this view was known to be the log's end; an ingress stops serving at 5 (R9)."""
+        """Seconds since this view was known to be the log's end."""
         return time.monotonic() - self._confirmed_at
+
+    def is_confirmed(self) -> bool:
+        """False: this view is too old to serve by (R9)."""
+        return self.confirmed_age_s() <= UNCONFIRMED_LIMIT_S
 
     async def publish(self, event: ControlEvent) -> ControlState:
         """Append an event, wait until this process has folded it, and return the snapshot.

@@ -28,8 +28,6 @@ REQUEST_DURATION = "penstock.request.duration"  # s, ingress: accepted to answer
 QUEUE_DURATION = "penstock.queue.duration"  # s, accepted to evaluation started
 EVALUATION_DURATION = "penstock.evaluation.duration"  # s, inside the model worker
 WORKER_RESTARTS = "penstock.worker.restarts"  # {restart}
-POOL_LAG = "penstock.pool.lag"  # {record}
-POOL_REPLICAS = "penstock.pool.replicas"  # {replica}, ready
 LOGGED_ROWS = "penstock.logger.rows"  # {row}
 LOGGED_REPEATS = "penstock.logger.repeats"  # {row}, dropped because the table has them
 
