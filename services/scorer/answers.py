@@ -18,6 +18,7 @@ class Answer:
     body: bytes
     client_request_id: str | None = None
     duration_s: float = 0.0
+    together: int = 1  # requests that this evaluation scored at once
     parsed: bool = False  # a model worker has looked for the client's id already
 
 

@@ -6,21 +6,24 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from aiokafka import ConsumerRecord
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.scorer.answers import CANCELLED, Answer, final_reply
-from services.scorer.model_worker import client_request_id_of
+from services.scorer.model_worker.frames import client_request_id_of
 from services.scorer.replies import pack_by_stream, send_replies
 from services.scorer.safe_producer import Record, SafeProducer
 from services.shared import clock
-from services.shared.envelope import Headers, Outcome, ScoringReply, ScoringRequest, pack_outcomes, to_outcome
+from services.shared.envelope import Outcome, ScoringReply, ScoringRequest, pack_outcomes, to_outcome
 from services.shared.settings import KafkaSettings
 from services.shared.topics import DEAD_LETTERS, OUTCOMES, outcome_partition
 
 ERROR_CHARS = 500  # enough to name the cause; an error text may quote what it did not like
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+COMMIT_PAUSE_S = 0.05  # what a killed host scored in it is scored again
+QUICK_BYTES = 16 * 1024  # parsed in less time than a thread takes
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +39,19 @@ class Answered:
     dead_letter: Record | None = None
 
 
-def dead_letter(source: tuple[str, int, int], headers: Headers, value: bytes | None, error: str, attempts: int) -> Record:
+def dead_letter(record: ConsumerRecord, error: str, attempts: int) -> Record:
     """The original bytes and headers, with what is wrong, how often it was tried and where it came from."""
-    marks = {"error": error[:ERROR_CHARS], "attempts": str(attempts), "source": "/".join(map(str, source))}
-    return Record(DEAD_LETTERS, 0, value, [*headers, *((f"penstock-{k}", v.encode(errors="replace")) for k, v in marks.items())])
+    source = f"{record.topic}/{record.partition}/{record.offset}"
+    marks = {"error": error[:ERROR_CHARS], "attempts": str(attempts), "source": source}
+    headers = [*record.headers, *((f"penstock-{k}", v.encode(errors="replace")) for k, v in marks.items())]
+    return Record(DEAD_LETTERS, 0, record.value, headers)
 
 
 class Finisher:
-    """Takes all that waits, settles it in one round, then takes what came meanwhile: rounds grow with the load."""
+    """Takes all that waits, settles it in one round, then takes what came meanwhile: rounds grow with the load.
+
+    Offsets are committed beside the rounds, for as many of them as there were.
+    """
 
     def __init__(self, pool_id: str, kafka: KafkaSettings, redis: Redis, commit: Callable[[], Awaitable[None]]) -> None:
         self._pool_id = pool_id
@@ -55,6 +63,7 @@ class Finisher:
         self._some = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._settled = asyncio.Event()
 
     @property
     def backlog(self) -> int:
@@ -67,29 +76,43 @@ class Finisher:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        while True:
-            await self._some.wait()
-            self._some.clear()
-            batch, self._waiting = self._waiting, []
-            await self._settle(batch)
-            if not self._waiting:
-                self._idle.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._settle_rounds(), name="settle-answers")
+            tasks.create_task(self._commit_rounds(), name="commit-offsets")
 
     async def drained(self) -> None:
+        """Returns when all is settled; the last of it may not be committed."""
         await self._idle.wait()
 
     async def stop(self) -> None:
         await self._producer.stop()
 
+    async def _settle_rounds(self) -> None:
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            batch, self._waiting = self._waiting, []
+            await self._settle(batch)
+            self._settled.set()
+            if not self._waiting:
+                self._idle.set()
+
+    async def _commit_rounds(self) -> None:
+        while True:
+            await self._settled.wait()
+            self._settled.clear()
+            await self._commit()
+            await asyncio.sleep(COMMIT_PAUSE_S)
+
     async def _settle(self, batch: Sequence[Answered]) -> None:
-        ids = await asyncio.gather(*(_client_request_id(item) for item in batch))
-        now_ms = clock.now_ms()  # the one look at the clock that decides reply and row alike
+        client_ids = [await _client_request_id(item) for item in batch]
+        at_ms = clock.now_ms()  # the one look at the clock that decides reply and row alike
         replies: list[tuple[str, ScoringReply]] = []
         outcomes: dict[int, list[Outcome]] = defaultdict(list)
-        for item, client_request_id in zip(batch, ids, strict=True):
+        for item, client_request_id in zip(batch, client_ids, strict=True):
             if item.request is None or item.answer is None:
                 continue
-            reply = final_reply(item.request, item.answer, now_ms)
+            reply = final_reply(item.request, item.answer, at_ms)
             if item.answer is not CANCELLED:  # nobody is there to read it
                 replies.append((item.request.reply_to, reply))
             if item.request.table:
@@ -102,7 +125,6 @@ class Finisher:
         await asyncio.gather(self._producer.finish(records, sent), self._reply(replies))
         for item in batch:
             item.settled()
-        await self._commit()
 
     async def _reply(self, replies: list[tuple[str, ScoringReply]]) -> None:
         entries, pause_s = pack_by_stream(replies), FIRST_PAUSE_S
@@ -117,10 +139,9 @@ class Finisher:
 
 
 async def _client_request_id(item: Answered) -> str | None:
-    """For a row no worker parsed the host looks itself, off the event loop (R15)."""
+    """For a row no worker parsed the host looks itself, off the event loop where that takes long (R15)."""
     if item.answer is None or item.answer.parsed or item.request is None or not item.request.table:
         return item.answer.client_request_id if item.answer else None
-    if b"client_request_id" not in item.request.body:
-        return None
-    found: str | None = await asyncio.to_thread(client_request_id_of, item.request.body)
+    body = item.request.body
+    found: str | None = await asyncio.to_thread(client_request_id_of, body) if len(body) > QUICK_BYTES else client_request_id_of(body)
     return found

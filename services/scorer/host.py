@@ -2,27 +2,26 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Container
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
-from opentelemetry import metrics
 from redis.asyncio import Redis
 
-from services.scorer.answers import CANCELLED, CRASHED, EXPIRED, FAILED_HERE, Answer, is_expired
+from services.scorer.answers import CRASHED, EXPIRED, FAILED_HERE, Answer, is_expired
 from services.scorer.attempts import Attempts
 from services.scorer.finisher import Answered, Finisher, dead_letter
+from services.scorer.jobs import Job
 from services.scorer.offsets import PartitionOffsets
 from services.shared.clock import now_ms
-from services.shared.control_events import LANES_PER_REPLICA
-from services.shared.envelope import ScoringRequest, parse_request
+from services.shared.envelope import parse_request
 from services.shared.errors import EnvelopeInvalid
 from services.shared.kafka_clients import new_consumer
 from services.shared.settings import KafkaSettings
-from services.shared.telemetry import EVALUATION_DURATION, QUEUE_DURATION, span
 from services.shared.topics import online_topic, pool_group
 
 POLL_MS = 200
@@ -34,12 +33,27 @@ LEAVE_PATIENCE_S = 10.0
 LONGEST_BACKLOG = 256  # answers not yet acknowledged; beyond it nothing new is taken
 STALL_LOOK_S = 15.0
 STALL_LOOKS = 4
-AVERAGE_WEIGHT = 0.1
+EXPIRY_LOOK_S = 0.1
 
 log = logging.getLogger(__name__)
 
-# Scores one request; `crashes` are known from earlier deliveries. Returns the answer and the crashes counted.
-Evaluate = Callable[[ScoringRequest, int], Awaitable[tuple[Answer, int]]]
+
+class Evaluator(Protocol):
+    """Gives every job that is submitted its answer: the lanes of a model, or a refusal."""
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that take up room."""
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs may be in flight now."""
+
+    @property
+    def freed(self) -> asyncio.Event:
+        """Set whenever there is room again; whoever waits clears it."""
+
+    def submit(self, job: Job) -> None: ...
 
 
 class ConsumerStuck(Exception):
@@ -53,28 +67,21 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         kafka: KafkaSettings,
         redis: Redis,
         attempts: Attempts,
-        evaluate: Evaluate,
+        evaluator: Evaluator,
         max_poll_interval_s: float = 300.0,
-        cancelled: Container[str] = (),
     ) -> None:
         self._topic = online_topic(pool_id)
         self._attempts = attempts
-        self._evaluate = evaluate
-        self._cancelled = cancelled
+        self._evaluator = evaluator
         self._finisher = Finisher(pool_id, kafka, redis, self._commit)
         self._offsets: dict[TopicPartition, PartitionOffsets] = {}
         self._unseen_from: dict[TopicPartition, int] = {}  # below it, a record may have been delivered before
-        self._evaluations: set[asyncio.Task[None]] = set()
-        self._lane_free = asyncio.Event()
+        self._unanswered: set[Job] = set()
         self._settled = asyncio.Condition()
         self._committed: dict[TopicPartition, int] = {}
         self._assigned = asyncio.Event()
         self._committing = asyncio.Lock()
         self._stopping = False
-        self.evaluation_s: float | None = None  # moving average
-        meter = metrics.get_meter("penstock")
-        self._queued = meter.create_histogram(QUEUE_DURATION, unit="s")
-        self._evaluated = meter.create_histogram(EVALUATION_DURATION, unit="s")
         self._consumer: AIOKafkaConsumer = new_consumer(
             kafka,
             group_id=pool_group(pool_id),
@@ -84,10 +91,6 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             rebalance_timeout_ms=15_000,
             max_poll_interval_ms=round(max_poll_interval_s * 1000),
         )
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._evaluations)
 
     async def start(self) -> None:
         """Join the group; returns when partitions are assigned and positioned."""
@@ -100,25 +103,33 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
 
     async def run(self) -> None:
         """Take and score until `drain` is called."""
-        finishing = asyncio.create_task(self._finisher.run(), name="finisher")
-        watching = asyncio.create_task(self._watch(), name="consumer-watchdog")
-        taking = asyncio.create_task(self._take(), name="take-records")
+        tasks = {
+            name: asyncio.create_task(task, name=name)
+            for name, task in {
+                "finisher": self._finisher.run(),
+                "expiry": self._expire(),
+                "consumer-watchdog": self._watch(),
+                "take-records": self._take(),
+            }.items()
+        }
+        taking = tasks.pop("take-records")
         try:
-            await asyncio.wait([finishing, watching, taking], return_when=asyncio.FIRST_COMPLETED)
-            for task in (finishing, watching):
+            await asyncio.wait([taking, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks.values():
                 if task.done():
                     task.result()
             await taking
             await self._finisher.drained()
+            await self._commit()
         finally:
-            for task in (finishing, watching, taking):
+            for task in (taking, *tasks.values()):
                 task.cancel()
-            await asyncio.gather(finishing, watching, taking, return_exceptions=True)
+            await asyncio.gather(taking, *tasks.values(), return_exceptions=True)
 
     def stop_taking(self) -> None:
         """From now on `run` finishes what it has and returns."""
         self._stopping = True
-        self._lane_free.set()
+        self._evaluator.freed.set()
 
     async def leave(self) -> None:
         await self._finisher.stop()
@@ -128,12 +139,12 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
 
     async def _take(self) -> None:
         failures = 0
-        while not self._stopping or self._evaluations:
+        while not self._stopping or self._evaluator.in_flight:
             if not self._takes_more():
-                self._lane_free.clear()
+                self._evaluator.freed.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_MS / 1000):
-                        await self._lane_free.wait()
+                        await self._evaluator.freed.wait()
             try:
                 batches = await self._poll()
             except KafkaError as error:
@@ -146,83 +157,58 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             failures = 0
             for partition, records in batches.items():
                 for record in records:
-                    self._dispatch(partition, record)
+                    await self._accept(partition, record)
 
     def _takes_more(self) -> bool:
-        return not self._stopping and self.in_flight < LANES_PER_REPLICA and self._finisher.backlog <= LONGEST_BACKLOG
+        return not self._stopping and self._room() > 0 and self._finisher.backlog <= LONGEST_BACKLOG
+
+    def _room(self) -> int:
+        return self._evaluator.capacity - self._evaluator.in_flight
 
     async def _poll(self) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """At most one record for each free lane. Without one the poll names a partition that is not there.
+        """At most what the lanes can use now. If that is none the poll names a partition that is not there.
 
         Who does not poll has to leave the group after a while (traps H8); who pauses throws away what is fetched ahead.
         """
         batches: dict[TopicPartition, list[ConsumerRecord]]
         if self._takes_more():
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=LANES_PER_REPLICA - self.in_flight)
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=self._room())
         else:
             batches = await self._consumer.getmany(TopicPartition(self._topic, NO_PARTITION))
         return batches
 
-    def _dispatch(self, partition: TopicPartition, record: ConsumerRecord) -> None:
+    async def _accept(self, partition: TopicPartition, record: ConsumerRecord) -> None:
         offsets = self._offsets.get(partition)
         if offsets is None or record.offset <= offsets.last_taken:  # newly assigned, perhaps after a position further on
             offsets = self._offsets[partition] = PartitionOffsets()
             self._unseen_from[partition] = self._consumer.highwater(partition) or 0
         offsets.take(record.offset)
-        source = (partition.topic, partition.partition, record.offset)
-        may_be_repeat = record.offset < self._unseen_from.get(partition, 0)
-        mine = offsets
-
-        def settled() -> None:
-            mine.finish(record.offset)
-
-        task = asyncio.create_task(self._answer(record, source, settled, may_be_repeat), name=f"score-{source}")
-        self._evaluations.add(task)
-        task.add_done_callback(self._lane_done)
-
-    def _lane_done(self, task: "asyncio.Task[None]") -> None:
-        self._evaluations.discard(task)
-        self._lane_free.set()
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a request could not be finished", exc_info=task.exception())
-
-    async def _answer(self, record: ConsumerRecord, source: tuple[str, int, int], settled: Callable[[], None], may_be_repeat: bool) -> None:
+        settled = partial(offsets.finish, record.offset)
         try:
             request = parse_request(record.headers, record.value)
         except EnvelopeInvalid as error:
-            log.error("record is no request, moved to the dead letters", extra={"offset": source[2], "error": error.message})
-            invalid = dead_letter(source, record.headers, record.value, error.message, 0)
-            self._finisher.put(Answered(source, settled, dead_letter=invalid))
+            log.error("record is no request, moved to the dead letters", extra={"offset": record.offset, "error": error.message})
+            self._finisher.put(Answered(_source(record), settled, dead_letter=dead_letter(record, error.message, 0)))
             return
-        evaluation = asyncio.create_task(self._evaluate_one(request, may_be_repeat), name=f"evaluate-{request.request_id}")
-        await asyncio.wait([evaluation], timeout=max(0.0, request.deadline_ms / 1000 - time.time()))
-        if not evaluation.done():
-            self._finisher.put(Answered(source, settled, request, EXPIRED))
-            await asyncio.wait([evaluation])  # the answer is late, the lane is still taken
-            return
-        try:
-            answer, crashes = evaluation.result()
-            failure = "the model process crashed while scoring" if answer is CRASHED else ""
-        except Exception as error:
-            log.exception("request failed in the host", extra={"request_id": request.request_id})
-            answer, crashes, failure = FAILED_HERE, 0, repr(error)
-        letter = dead_letter(source, record.headers, record.value, failure, crashes) if failure else None
-        self._finisher.put(Answered(source, settled, request, answer, letter))
-
-    async def _evaluate_one(self, request: ScoringRequest, may_be_repeat: bool) -> tuple[Answer, int]:
-        if is_expired(request, now_ms()):
-            return EXPIRED, 0
-        if request.request_id in self._cancelled:
-            return CANCELLED, 0
+        may_be_repeat = record.offset < self._unseen_from.get(partition, 0)
         crashes = await self._attempts.read(request.request_id) if may_be_repeat else 0
-        self._queued.record(max(0.0, time.time() - request.accepted_at_ms / 1000), {"endpoint": request.endpoint})
-        with span("score", request.traceparent, endpoint=request.endpoint, entity=request.entity, request_id=request.request_id):
-            answer, crashes = await self._evaluate(request, crashes)
-        if answer.duration_s > 0:
-            self._evaluated.record(answer.duration_s, {"endpoint": request.endpoint, "entity": request.entity})
-            last = self.evaluation_s
-            self.evaluation_s = answer.duration_s if last is None else last + AVERAGE_WEIGHT * (answer.duration_s - last)
-        return answer, crashes
+        job = Job(request, partial(self._answered, record, settled), crashes)
+        self._unanswered.add(job)
+        self._evaluator.submit(job)
+
+    def _answered(self, record: ConsumerRecord, settled: Callable[[], None], job: Job, answer: Answer) -> None:
+        self._unanswered.discard(job)
+        failure = _failure(answer)
+        letter = dead_letter(record, failure, job.crashes) if failure else None
+        self._finisher.put(Answered(_source(record), settled, job.request, answer, letter))
+
+    async def _expire(self) -> None:
+        """The caller gets its 504 at the deadline; a lane stays taken until its model returns."""
+        while True:
+            await asyncio.sleep(EXPIRY_LOOK_S)
+            at_ms = now_ms()
+            for job in [job for job in self._unanswered if is_expired(job.request, at_ms)]:
+                job.answer(EXPIRED)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Finish what is being scored, for a few seconds at most, and commit; what is later is scored again elsewhere."""
@@ -274,3 +260,14 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         except (KafkaError, IllegalStateError, TimeoutError):
             return None  # not knowing is not being stuck
         return {p: at for p, at in positions.items() if at < ends[p]}
+
+
+def _source(record: ConsumerRecord) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset
+
+
+def _failure(answer: Answer) -> str | None:
+    """What a dead letter says; None for an answer that needs none."""
+    if answer is CRASHED:
+        return "the model process crashed while scoring"
+    return "the host failed while scoring" if answer is FAILED_HERE else None

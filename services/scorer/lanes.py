@@ -1,19 +1,22 @@
-"""Dispatch to the model worker: lanes, crashes, evaluations that take too long (design §4, R13)."""
+"""Dispatch to the model worker: lanes, micro-batches, crashes, evaluations that take too long (design §4, R13)."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import replace
 
 from opentelemetry import metrics
 
-from services.scorer.answers import CRASHED, EXPIRED, MAX_CRASHES, TIMED_OUT, Answer, is_expired
+from services.scorer.answers import CRASHED, FAILED_HERE, MAX_CRASHES, TIMED_OUT, Answer
 from services.scorer.attempts import Attempts
+from services.scorer.batching import choose_batch, is_bulk, lanes_for, most_members, next_share_s
 from services.scorer.build_log import DeploymentFailed
+from services.scorer.evaluation_meter import EvaluationMeter
+from services.scorer.jobs import Job, why_not_score
 from services.scorer.worker_process import WorkerDied, WorkerProcess
 from services.shared.clock import now_ms
-from services.shared.envelope import ScoringRequest
+from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.telemetry import WORKER_RESTARTS
 
 LOAD_TRIES = 3
@@ -23,18 +26,49 @@ log = logging.getLogger(__name__)
 
 
 class Lanes:
-    """One model worker at a time, kept alive. After a crash every request that was in it runs again, alone."""
+    """One model worker at a time, kept alive. A lane that comes free takes what waits, together if the model allows it.
 
-    def __init__(self, start_worker: Callable[[], Awaitable[WorkerProcess]], attempts: Attempts, limit_s: float) -> None:
+    What was in a worker that died, or in a batch that took too long, runs again alone: with the worker to itself.
+    """
+
+    def __init__(
+        self,
+        start_worker: Callable[[], Awaitable[WorkerProcess]],
+        attempts: Attempts,
+        meter: EvaluationMeter,
+        limit_s: float,
+        cancelled: Container[str] = (),
+    ) -> None:
         self._start_worker = start_worker
         self._attempts = attempts
+        self._meter = meter
         self._limit_s = limit_s
+        self._cancelled = cancelled
         self._worker: WorkerProcess | None = None
-        self._changed = asyncio.Condition()
-        self._inside = 0  # evaluations in the worker now
-        self._suspects = 0  # requests that wait for the worker, or have it, for themselves
-        self._alone = False
+        self._waiting: deque[Job] = deque()
+        self._bulk: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()
+        self._running: dict[asyncio.Task[None], list[Job]] = {}
+        self._alone = False  # a suspect has the worker
+        self._share_s: float | None = None  # of an evaluation, for one request that is no bulk
+        self.freed = asyncio.Event()  # set whenever there is room again; whoever waits clears it
         self._restarts = metrics.get_meter("penstock").create_counter(WORKER_RESTARTS)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait or are in evaluation, answered late or not."""
+        return self._scoring + len(self._waiting) + len(self._bulk) + len(self._suspects)
+
+    @property
+    def capacity(self) -> int:
+        """How many may be in flight: those being scored, and a batch ready for the next lane that comes free."""
+        return self._scoring + most_members(self._share_s) if self._is_row_wise else LANES_PER_REPLICA
+
+    @property
+    def policy(self) -> str:
+        """Whether requests are scored together, and why; one sentence for the build log."""
+        assert self._worker is not None, "start() comes first"
+        return f"Requests are scored {'together' if self._worker.row_wise else 'one by one'}: {self._worker.why}."
 
     async def start(self) -> None:
         """Load the model for the first time. Raises DeploymentFailed when it does not load, or dies loading three times."""
@@ -51,73 +85,137 @@ class Lanes:
         while True:
             assert self._worker is not None, "start() comes first"
             await self._worker.ended()
-            async with self._changed:
-                self._worker = None
-            worker = await self._restarted()
-            async with self._changed:
-                self._worker = worker
-                self._changed.notify_all()
+            self._worker = None
+            self._worker = await self._restarted()
+            self._dispatch()
 
     async def stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         if self._worker is not None:
             await self._worker.stop()
 
-    async def evaluate(self, request: ScoringRequest, crashes: int = 0) -> tuple[Answer, int]:
-        """Score one request, however many workers that takes; return the answer and the crashes that were counted for it.
+    def submit(self, job: Job) -> None:
+        """Score it, however many workers that takes, and give it its answer."""
+        self._put(job)
+        self._dispatch()
 
-        `crashes` are those known from an earlier delivery.
-        """
-        while crashes < MAX_CRASHES:
-            async with self._turn(alone=crashes > 0) as worker:
-                if is_expired(request, now_ms()):
-                    return EXPIRED, crashes
-                try:
-                    return await self._score(worker, request), crashes
-                except WorkerDied as death:
-                    if death.blamed:
-                        crashes = await self._attempts.count(request.request_id, crashes)
-                        log.warning("model worker died under a request", extra={"request_id": request.request_id, "attempt": crashes})
-        return CRASHED, crashes
+    @property
+    def _scoring(self) -> int:
+        return sum(map(len, self._running.values()))
 
-    async def _score(self, worker: WorkerProcess, request: ScoringRequest) -> Answer:
+    @property
+    def _is_row_wise(self) -> bool:
+        return self._worker is not None and self._worker.row_wise
+
+    def _lanes(self) -> int:
+        return lanes_for(self._share_s) if self._is_row_wise else LANES_PER_REPLICA
+
+    def _put(self, job: Job) -> None:
+        if job.crashes:
+            self._suspects.append(job)
+        elif is_bulk(len(job.request.body)):
+            self._bulk.append(job)
+        else:
+            self._waiting.append(job)
+
+    def _dispatch(self) -> None:
+        """Fill the lanes that are free."""
+        while (worker := self._worker) is not None and not worker.dead and not self._alone:
+            batch = self._next_batch()
+            if not batch:
+                return
+            task = asyncio.create_task(self._run(worker, batch), name="lane")
+            self._running[task] = batch
+            task.add_done_callback(self._lane_done)
+
+    def _next_batch(self) -> list[Job]:
+        """A suspect waits until the worker is empty, and keeps others out. Bulk leaves one lane to the others."""
+        if self._suspects:
+            batch = [] if self._running else self._taken(self._suspects, 1)
+            self._alone = bool(batch)
+            return batch
+        lanes = self._lanes()
+        if len(self._running) >= lanes:
+            return []
+        bulk = sum(is_bulk(len(batch[0].request.body)) for batch in self._running.values())
+        if bulk < lanes - 1 and (batch := self._taken(self._bulk, 1)):
+            return batch
+        count = choose_batch([len(job.request.body) for job in self._waiting], self._share_s) if self._is_row_wise else 1
+        return self._taken(self._waiting, count)
+
+    def _taken(self, queue: deque[Job], count: int) -> list[Job]:
+        """The next of those that still need an evaluation."""
+        taken: list[Job] = []
+        at_ms = now_ms()
+        while queue and len(taken) < count:
+            job = queue.popleft()
+            if job.is_answered:
+                continue
+            answer = why_not_score(job, at_ms, self._cancelled)
+            if answer is not None:
+                job.answer(answer)
+                continue
+            job.is_started = True
+            self._meter.started(job.request, at_ms)
+            taken.append(job)
+        return taken
+
+    def _lane_done(self, task: "asyncio.Task[None]") -> None:
+        batch = self._running.pop(task)
+        self._alone = False
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("requests failed in the host", exc_info=error, extra={"request_id": batch[0].request.request_id})
+            for job in batch:
+                job.answer(FAILED_HERE)
+        self._dispatch()
+        self.freed.set()
+
+    async def _run(self, worker: WorkerProcess, batch: list[Job]) -> None:
+        left = dict(enumerate(batch))
+        lanes = self._lanes()
+
+        def answered(index: int, answer: Answer) -> None:
+            job = left.pop(index)
+            self._learn(job, answer, lanes)
+            job.answer(answer)
+
         try:
             async with asyncio.timeout(self._limit_s):
-                return await worker.score(request.content_type, request.body)
+                await worker.score([(job.request.content_type, job.request.body) for job in batch], answered)
         except TimeoutError:
-            log.warning("evaluation took too long, replacing the model worker", extra={"request_id": request.request_id})
             worker.replace()
-            return replace(TIMED_OUT, duration_s=self._limit_s)
+            self._took_too_long(list(left.values()))
+        except WorkerDied as death:
+            await self._died_under(list(left.values()), death.blamed)
 
-    @asynccontextmanager
-    async def _turn(self, *, alone: bool) -> AsyncIterator[WorkerProcess]:
-        """A place in a live worker; `alone` waits for an empty one and keeps others out."""
-        async with self._changed:
-            self._suspects += alone
-            try:
-                await self._changed.wait_for(lambda: self._worker_for(alone) is not None)
-            except BaseException:
-                self._suspects -= alone
-                self._changed.notify_all()
-                raise
-            worker = self._worker
-            assert worker is not None
-            self._inside += 1
-            self._alone = alone
-        try:
-            yield worker
-        finally:
-            async with self._changed:
-                self._inside -= 1
-                self._suspects -= alone
-                self._alone = False if alone else self._alone
-                self._changed.notify_all()
+    def _learn(self, job: Job, answer: Answer, lanes: int) -> None:
+        self._meter.evaluated(job.request, answer, lanes)
+        if not is_bulk(len(job.request.body)):
+            self._share_s = next_share_s(self._share_s, answer.duration_s / answer.together)
 
-    def _worker_for(self, alone: bool) -> WorkerProcess | None:
-        if self._worker is None or self._worker.dead or self._alone:
-            return None
-        if alone:
-            return None if self._inside else self._worker
-        return None if self._suspects else self._worker
+    def _took_too_long(self, batch: list[Job]) -> None:
+        """Whose fault it was shows when each runs alone."""
+        log.warning("evaluation took too long, replacing the model worker", extra={"request_id": batch[0].request.request_id})
+        if len(batch) == 1:
+            timed_out = replace(TIMED_OUT, duration_s=self._limit_s)
+            self._learn(batch[0], timed_out, LANES_PER_REPLICA)
+            batch[0].answer(timed_out)
+        else:
+            self._suspects.extend(batch)
+
+    async def _died_under(self, batch: list[Job], blamed: bool) -> None:
+        if not blamed:
+            self._waiting.extendleft(reversed(batch))
+            return
+        for job in batch:
+            job.crashes = await self._attempts.count(job.request.request_id, job.crashes)
+            log.warning("model worker died under a request", extra={"request_id": job.request.request_id, "attempt": job.crashes})
+            if job.crashes >= MAX_CRASHES:
+                job.answer(CRASHED)
+            else:
+                self._suspects.append(job)
 
     async def _restarted(self) -> WorkerProcess:
         pause_s = 0.0

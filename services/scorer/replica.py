@@ -6,21 +6,21 @@ import logging
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.scorer.answers import REFUSED, Answer
 from services.scorer.attempts import Attempts
 from services.scorer.build_log import BuildLog, DeploymentFailed
 from services.scorer.cancelled import Cancelled
 from services.scorer.environment import HOST_PYTHON, build_environment
-from services.scorer.host import Evaluate, Host
+from services.scorer.evaluation_meter import EvaluationMeter
+from services.scorer.host import Evaluator, Host
 from services.scorer.lanes import Lanes
 from services.scorer.model_files import fetch_model
 from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder
+from services.scorer.refusal import Refusal
 from services.scorer.requirements import read_environment_spec
 from services.scorer.settings import ScorerServiceSettings
 from services.scorer.worker_process import WorkerSpec, start_worker
 from services.shared.clock import now_ms
 from services.shared.endpoints import Pool
-from services.shared.envelope import ScoringRequest
 from services.shared.errors import SettingsInvalid
 from services.shared.event_log import EventLog
 from services.shared.presence import REPORT_EVERY_S, ReplicaReport, report_replica
@@ -58,6 +58,7 @@ class Replica:
         self._blocking: Redis = new_blocking_redis(settings.redis)
         self._cancelled = Cancelled(self._redis, self._blocking, self._pool_id)
         self._phase, self._message = "building", ""
+        self._meter = EvaluationMeter()
         self._host: Host | None = None
         self._lanes: Lanes | None = None
 
@@ -68,14 +69,14 @@ class Replica:
             log.warning("pool is not in the control log, nothing to do", extra={"pool_id": self._pool_id})
             return
         try:
-            evaluate = _refuse if self._settings.scorer.refusing else await self._deploy(pool)
+            evaluator = Refusal() if self._settings.scorer.refusing else await self._deploy(pool)
         except (DeploymentFailed, SettingsInvalid) as error:
             await self._enter("failed", str(error))
             log.error("deployment failed", extra={"pool_id": self._pool_id, "error": str(error)})
             tell_ready()
             await asyncio.Event().wait()
             return
-        self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluate, cancelled=self._cancelled)
+        self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluator)
         await self._cancelled.catch_up()
         await self._host.start()
         await self._enter("ready")
@@ -119,7 +120,7 @@ class Replica:
         await asyncio.to_thread(forget_pools, self._state, kept - pools.keys())
         return pools.get(self._pool_id)
 
-    async def _deploy(self, pool: Pool) -> Evaluate:
+    async def _deploy(self, pool: Pool) -> Evaluator:
         state = self._state
         build_log = BuildLog(state / "logs" / f"build-{self._pool_id}.log")
         try:
@@ -131,13 +132,14 @@ class Replica:
             build_log.write("Loading the model.")
             scratch = scratch_folder(state, self._pool_id, self._settings.scorer.replica_id)
             spec = WorkerSpec(python, model, scratch, variables, self._settings.scorer.load_limit_s)
-            self._lanes = Lanes(lambda: start_worker(spec), Attempts(self._redis), self._settings.scorer.evaluation_limit_s)
+            limit_s = self._settings.scorer.evaluation_limit_s
+            self._lanes = Lanes(lambda: start_worker(spec), Attempts(self._redis), self._meter, limit_s, self._cancelled)
             await self._lanes.start()
         except (DeploymentFailed, SettingsInvalid) as error:
             build_log.write(f"Failed: {error}")
             raise
-        build_log.write("The model is loaded.")
-        return self._lanes.evaluate
+        build_log.write(f"The model is loaded. {self._lanes.policy}")
+        return self._lanes
 
     def _open_variables(self, pool: Pool) -> dict[str, str]:
         sealed = pool.spec.environment_vars
@@ -165,21 +167,16 @@ class Replica:
         await self._report_once()
 
     async def _report_once(self) -> None:
-        host = self._host
         report = ReplicaReport(
             pool_id=self._pool_id,
             replica_id=self._settings.scorer.replica_id,
             phase=self._phase,
             message=self._message,
-            in_flight=host.in_flight if host else 0,
-            evaluation_s=host.evaluation_s if host else None,
+            in_flight=self._lanes.in_flight if self._lanes else 0,
+            evaluation_s=self._meter.evaluation_s,
             at_ms=now_ms(),
         )
         try:
             await report_replica(self._redis, report)
         except (RedisError, OSError) as error:
             log.warning("replica cannot report", extra={"error": repr(error)})
-
-
-async def _refuse(request: ScoringRequest, crashes: int) -> tuple[Answer, int]:
-    return REFUSED, crashes

@@ -6,21 +6,21 @@ import logging
 import os
 import signal
 import socket
-import time
 from asyncio.subprocess import Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.scorer import model_worker
 from services.scorer.answers import Answer
 from services.scorer.build_log import DeploymentFailed
-from services.scorer.model_worker import LENGTHS, encode_frame
+from services.scorer.model_worker.frames import LENGTHS, encode_frame, slices
 from services.scorer.redaction import redact, to_secrets
 from services.shared.control_events import LANES_PER_REPLICA
 
+START = Path(model_worker.__file__).with_name("__main__.py")
 LONGEST_LINE = 64 * 1024
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,17 @@ class WorkerSpec:
         return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **self.variables}
 
 
+@dataclass(slots=True)
+class _Batch:
+    """What the worker has been given: how many answers are to come, and who gets them."""
+
+    left: int
+    on_answer: Callable[[int, Answer], None]
+    done: "asyncio.Future[None]"
+
+
 class WorkerProcess:
-    """A loaded model. Made by `start_worker`."""
+    """A loaded model. Made by `start_worker`. `row_wise`: whether it scores requests together, as it found at load; `why` says why."""
 
     def __init__(
         self,
@@ -60,11 +69,14 @@ class WorkerProcess:
         writer: asyncio.StreamWriter,
         output: "asyncio.Task[None]",
         secrets: tuple[str, ...],
+        row_wise: bool,
+        why: str,
     ) -> None:
         self._process, self._reader, self._writer, self._output, self._secrets = process, reader, writer, output, secrets
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
-        self._next_id = 0
+        self._batches: dict[int, _Batch] = {}
+        self._last_number = 0
         self._blamed = True
+        self.row_wise, self.why = row_wise, why
         self.dead = False
         self._reading = asyncio.create_task(self._read(), name="model-worker-answers")
 
@@ -72,22 +84,24 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    async def score(self, content_type: str, body: bytes) -> Answer:
-        """Raises WorkerDied. Cancelled: the answer, when it comes, is dropped."""
+    async def score(self, members: Sequence[tuple[str, bytes]], on_answer: Callable[[int, Answer], None]) -> None:
+        """Hand over (content type, body) of each member as one batch; `on_answer` gets each answer with its member's index.
+
+        Returns when all have come. Raises WorkerDied. Cancelled: answers that still come are dropped.
+        """
         if self.dead:
             raise WorkerDied(blamed=False)
-        self._next_id += 1
-        number, started = self._next_id, time.perf_counter()
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answered
+        self._last_number += 1
+        number = self._last_number
+        batch = self._batches[number] = _Batch(len(members), on_answer, asyncio.get_running_loop().create_future())
+        header = {"batch": number, "members": [(content_type, len(body)) for content_type, body in members]}
         try:
             with suppress(OSError):  # a broken pipe is seen, with everything else, as the end of the answers
-                self._writer.write(encode_frame({"id": number, "content_type": content_type}, body))
+                self._writer.write(encode_frame(header, b"".join(body for _, body in members)))
                 await self._writer.drain()
-            answer = await answered
+            await batch.done
         finally:
-            self._waiting.pop(number, None)
-        return replace(answer, duration_s=time.perf_counter() - started)
+            del self._batches[number]
 
     def replace(self) -> None:
         """End the process now; whoever is in it gets WorkerDied without blame."""
@@ -107,12 +121,9 @@ class WorkerProcess:
         try:
             while True:
                 header, body = await _read_frame(self._reader)
-                future = self._waiting.get(header["id"])
-                if future is not None and not future.done():
-                    if header["status"] != 200 and self._secrets:
-                        body = redact(body.decode(errors="replace"), self._secrets).encode()
-                    mine = header["client_request_id"]
-                    future.set_result(Answer(header["status"], header["content_type"], body, mine, parsed=True))
+                batch = self._batches.get(header["batch"])
+                if batch is not None:
+                    self._give(batch, header["answers"], body)
         except (asyncio.IncompleteReadError, OSError):
             log.info("model worker ended", extra={"pid": self.pid})
         except (ValueError, KeyError):
@@ -120,12 +131,22 @@ class WorkerProcess:
         finally:
             self.dead = True
             _kill(self.pid)
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(WorkerDied(self._blamed))
+            for batch in self._batches.values():
+                if not batch.done.done():
+                    batch.done.set_exception(WorkerDied(self._blamed))
             self._writer.close()
             await self._process.wait()
             await self._output
+
+    def _give(self, batch: _Batch, answers: list[list[Any]], bodies: bytes) -> None:
+        sizes = [answer[4] for answer in answers]
+        for (index, status, content_type, mine, _, took_s, together), body in zip(answers, slices(bodies, sizes), strict=True):
+            if status != 200 and self._secrets:
+                body = redact(body.decode(errors="replace"), self._secrets).encode()
+            batch.on_answer(index, Answer(status, content_type, body, mine, took_s, together, parsed=True))
+        batch.left -= len(answers)
+        if not batch.left and not batch.done.done():
+            batch.done.set_result(None)
 
 
 async def start_worker(spec: WorkerSpec) -> WorkerProcess:
@@ -135,7 +156,7 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
     """
     spec.scratch.mkdir(parents=True, exist_ok=True)
     ours, theirs = socket.socketpair()
-    command = [str(spec.python), "-s", model_worker.__file__, str(theirs.fileno()), str(spec.model), str(LANES_PER_REPLICA)]
+    command = [str(spec.python), "-s", str(START), str(theirs.fileno()), str(spec.model), str(LANES_PER_REPLICA)]
     with theirs:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -166,7 +187,8 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
         if isinstance(error, TimeoutError):
             raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds.") from error
         raise
-    return WorkerProcess(process, reader, writer, output, secrets)
+    log.info("model is loaded", extra={"row_wise": header["row_wise"], "reason": header["why"]})
+    return WorkerProcess(process, reader, writer, output, secrets, header["row_wise"], header["why"])
 
 
 def _kill(pid: int) -> None:

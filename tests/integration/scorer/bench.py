@@ -131,7 +131,7 @@ class Bench:
 
     def worker(self) -> psutil.Process:
         children = psutil.Process(self.processes[-1].pid).children()
-        return next(child for child in children if "model_worker.py" in " ".join(child.cmdline()))
+        return next(child for child in children if "model_worker/__main__.py" in " ".join(child.cmdline()))
 
     async def busy(self, count: int) -> None:
         async with asyncio.timeout(PATIENCE_S):

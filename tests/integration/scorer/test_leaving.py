@@ -12,8 +12,8 @@ import pytest
 from services.scorer.answers import Answer
 from services.scorer.attempts import Attempts
 from services.scorer.host import Host
+from services.scorer.jobs import Job
 from services.shared.control_events import LANES_PER_REPLICA
-from services.shared.envelope import ScoringRequest
 from services.shared.settings import KafkaSettings
 from tests.integration.scorer.bench import PATIENCE_S, Bench, lay_wrapper
 
@@ -64,12 +64,26 @@ async def test_a_host_whose_lanes_are_all_taken_stays_in_its_group(bench: Bench,
     caplog.set_level("INFO", logger="services.scorer.host")
     scored: list[str] = []
 
-    async def evaluate(request: ScoringRequest, crashes: int) -> tuple[Answer, int]:
-        scored.append(request.request_id)
-        await asyncio.sleep(4)
-        return Answer(200, "application/json", b"{}", duration_s=4.0), crashes
+    class SlowLanes:
+        """Takes as many as there are lanes, 4 s each."""
 
-    async with _running(Host(bench.pool_id, bench.kafka, bench.redis, Attempts(bench.redis), evaluate, max_poll_interval_s=1.0)):
+        capacity = LANES_PER_REPLICA
+
+        def __init__(self) -> None:
+            self.freed = asyncio.Event()
+            self.in_flight = 0
+
+        def submit(self, job: Job) -> None:
+            self.in_flight += 1
+            scored.append(job.request.request_id)
+            asyncio.get_running_loop().call_later(4, self._done, job)
+
+        def _done(self, job: Job) -> None:
+            self.in_flight -= 1
+            job.answer(Answer(200, "application/json", b"{}", duration_s=4.0))
+            self.freed.set()
+
+    async with _running(Host(bench.pool_id, bench.kafka, bench.redis, Attempts(bench.redis), SlowLanes(), max_poll_interval_s=1.0)):
         requests = [await bench.send(n, n % 4) for n in range(LANES_PER_REPLICA + 1)]
         assert [a.status for a in await bench.answers(*requests)] == [200] * len(requests)
         await bench.lag_is_zero()

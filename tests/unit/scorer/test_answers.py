@@ -3,7 +3,8 @@ import json
 import pytest
 
 from services.scorer.answers import CRASHED, EXPIRED, REFUSED, TIMED_OUT, Answer, final_reply
-from services.scorer.model_worker import LENGTHS, client_request_id_of, encode_frame, strict_json
+from services.scorer.model_worker.frames import LENGTHS, client_request_id_of, encode_frame
+from services.scorer.model_worker.mlflow_scoring import strict_json
 from services.scorer.replies import pack_by_stream
 from services.shared.envelope import ScoringReply, ScoringRequest, unpack_replies
 

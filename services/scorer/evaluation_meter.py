@@ -1,0 +1,35 @@
+"""What evaluations take: histograms and spans for people, one moving average for the scaler and admission."""
+
+import time
+
+from opentelemetry import metrics
+
+from services.scorer.answers import Answer
+from services.shared.control_events import LANES_PER_REPLICA
+from services.shared.envelope import ScoringRequest
+from services.shared.telemetry import EVALUATION_DURATION, QUEUE_DURATION, record_span
+
+AVERAGE_WEIGHT = 0.1
+
+
+class EvaluationMeter:
+    """`evaluation_s`: lane-seconds one request takes, None before the first. A busy replica scores LANES_PER_REPLICA of it a second."""
+
+    def __init__(self) -> None:
+        self.evaluation_s: float | None = None
+        meter = metrics.get_meter("penstock")
+        self._queued = meter.create_histogram(QUEUE_DURATION, unit="s")
+        self._evaluated = meter.create_histogram(EVALUATION_DURATION, unit="s")
+
+    def started(self, request: ScoringRequest, now_ms: int) -> None:
+        self._queued.record(max(0.0, (now_ms - request.accepted_at_ms) / 1000), {"endpoint": request.endpoint})
+
+    def evaluated(self, request: ScoringRequest, answer: Answer, lanes: int) -> None:
+        """`lanes` batches were evaluated at once; a micro-batch's time is shared by its members."""
+        self._evaluated.record(answer.duration_s, {"endpoint": request.endpoint, "entity": request.entity})
+        share_s = answer.duration_s / answer.together * LANES_PER_REPLICA / lanes
+        last = self.evaluation_s
+        self.evaluation_s = share_s if last is None else last + AVERAGE_WEIGHT * (share_s - last)
+        started_ns = time.time_ns() - round(answer.duration_s * 1e9)
+        facts = {"endpoint": request.endpoint, "entity": request.entity, "request_id": request.request_id}
+        record_span("score", request.traceparent, started_ns, **facts)

@@ -1,0 +1,42 @@
+"""What host and model worker say to one another: the codec of both, and what each needs to know of a body.
+
+A frame is two unsigned 32-bit lengths (network order), a JSON header and a body. A batch is `{"batch": number, "members":
+[[content type, bytes], …]}` with the members' bodies one after the other; its answers come in one frame or in several, as
+`{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together], …]}`.
+"""
+
+import json
+import struct
+from typing import Iterable, Iterator
+
+LENGTHS = struct.Struct("!II")
+JSON_TYPE = "application/json"
+
+
+def encode_frame(header: dict, body: bytes = b"") -> bytes:
+    head = json.dumps(header).encode()
+    return LENGTHS.pack(len(head), len(body)) + head + body
+
+
+def slices(body: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    """The members of a frame's body, one by one."""
+    start = 0
+    for size in sizes:
+        yield body[start : start + size]
+        start += size
+
+
+def client_request_id_of(body: bytes):
+    """The caller's own id: a top-level string of a JSON object, else None."""
+    if b"client_request_id" not in body:
+        return None
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return client_request_id_in(found)
+
+
+def client_request_id_in(found):
+    value = found.get("client_request_id") if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
