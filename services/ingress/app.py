@@ -16,11 +16,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ingress.cancellations import Cancellations
 from services.ingress.connections import Connection, ask_who_is_there
 from services.ingress.http_errors import HANDLERS
-from services.ingress.invocations import Invocations
+from services.ingress.invocations import Invocations, invoked_by
 from services.ingress.management import Management, management_app
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.registry import Registry
@@ -48,6 +49,8 @@ async def serve(settings: IngressServiceSettings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
+            ws="none",
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(grace_s),
         )
@@ -55,7 +58,7 @@ async def serve(settings: IngressServiceSettings) -> None:
 
 
 @asynccontextmanager
-async def started_app(settings: IngressServiceSettings) -> AsyncIterator[Starlette]:
+async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp]:
     """The ASGI application with everything behind it running: the control log is read to its end before it is yielded."""
     ingress_id = uuid4().hex
     redis, blocking = new_redis(settings.redis), new_blocking_redis(settings.redis)
@@ -70,6 +73,7 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[Starlet
         vital(pools.run_reports(), "reports"),
         vital(pools.run_nudges(), "nudges"),
         vital(cancellations.run(), "cancellations"),
+        vital(replies.run_expiry(), "expiry"),
     ]
     try:
         invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations)
@@ -89,16 +93,24 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[Starlet
         await blocking.aclose()
 
 
-def routes(invocations: Invocations, management: Management) -> Starlette:
-    """Scoring is plain Starlette (14 µs a request), management FastAPI (71–82 µs): design §12."""
+def routes(invocations: Invocations, management: Management) -> ASGIApp:
+    """Scoring goes past Starlette, whose router and middleware cost as much as all of our own steps; management is FastAPI."""
     scoring = [
         "/serving-endpoints/{name}/invocations",
         "/api/2.0/serving-endpoints/{name}/invocations",
         "/serving-endpoints/{name}/served-models/{served}/invocations",
     ]
-    post = [Route(path, invocations.invoke, methods=["POST"]) for path in scoring]
-    other = [Route(path, _refuse_method, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in scoring]
-    return Starlette(routes=[*post, *other, Mount("/", management_app(management))], exception_handlers=HANDLERS)
+    refused = [Route(path, _refuse_method, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in scoring]
+    others = Starlette(routes=[*refused, Mount("/", management_app(management))], exception_handlers=HANDLERS)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        invoked = invoked_by(scope)
+        if invoked:
+            await invocations.answer(invoked, scope, receive, send)
+        else:
+            await others(scope, receive, send)
+
+    return app
 
 
 async def _refuse_method(_: Request) -> NoReturn:

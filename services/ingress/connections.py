@@ -17,8 +17,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers; what comes with it in one read is not counted
 UNREAD_LOOK_S = 30.0
 
+_CONNECTION = "penstock.connection"
 _GONE = "penstock.gone"
 _ON_HANG_UP = "penstock.on_hang_up"
+
+
+def body_at_hand(scope: Scope, limit_bytes: int) -> bytes | None:
+    """The whole body, if it came in one read with its head and keeps the limit. None: it must be received.
+
+    Most bodies are short; receiving one costs an event, a message, a copy, and a timer in case it does not come.
+    """
+    connection: Connection | None = scope.get(_CONNECTION)
+    if connection is None:
+        return None
+    cycle = connection.cycle
+    if cycle.scope is not scope or cycle.more_body or len(cycle.body) > limit_bytes:
+        return None
+    connection.flow.resume_reading()  # else a hang-up behind a long body is never seen
+    return bytes(cycle.body)
 
 
 def is_gone(scope: Scope) -> bool:
@@ -85,6 +101,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._stop_head_timer()
+        cast(Scope, self.scope)[_CONNECTION] = self
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:

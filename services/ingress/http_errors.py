@@ -71,6 +71,13 @@ async def on_fault(request: Request, error: Exception) -> Response:
     return error_response("INTERNAL_ERROR", "An internal fault stopped this request; the service log holds the details.")
 
 
+async def response_to(request: Request, error: Exception) -> Response:
+    """What Starlette's middleware answers an error with, for a route that goes without Starlette."""
+    handler = next(HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS)
+    response: Response = await handler(request, error)
+    return response
+
+
 HANDLERS: dict[Any, Any] = {
     ServingError: on_serving_error,
     HTTPException: on_http_exception,

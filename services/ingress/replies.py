@@ -2,20 +2,28 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from typing import Self
 
 from starlette.requests import ClientDisconnect
 
+from services.shared.clock import now_ms
 from services.shared.envelope import ScoringReply, ScoringRequest
+from services.shared.errors import DeadlineExceeded
+
+HOST_GRACE_MS = 2_000  # R2: only the host declares expiry; the ingress waits this much longer for it
+EXPIRE_EVERY_S = 0.25
 
 
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """A request on its way. `routed_at` is the control offset of the snapshot it was routed by (R10)."""
+    """A request on its way, as long as the block lasts that enters it.
 
+    `routed_at` is the control offset of the snapshot it was routed by (R10).
+    """
+
+    replies: "Replies"
     request: ScoringRequest
     pool_id: str
     partition: int
@@ -23,6 +31,12 @@ class Waiting:
     reply: asyncio.Future[ScoringReply]
     open_produces: int = 0  # records of it that may still be appended
     _closed: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.replies.forget(self)
 
     def hang_up(self) -> None:
         """Nobody waits any more: whoever awaits the reply gets ClientDisconnect, and no copy is produced."""
@@ -53,18 +67,17 @@ class Replies:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @contextmanager
-    def expected(self, request: ScoringRequest, pool_id: str, partition: int, routed_at: int) -> Iterator[Waiting]:
-        """Wait for the answer of `request` while the block lasts."""
-        waiting = Waiting(request, pool_id, partition, routed_at, asyncio.get_running_loop().create_future())
+    def expected(self, request: ScoringRequest, pool_id: str, partition: int, routed_at: int) -> Waiting:
+        """From now on the answer of `request` is waited for, until the block ends that enters what this returns."""
+        waiting = Waiting(self, request, pool_id, partition, routed_at, asyncio.get_running_loop().create_future())
         self._waiting[request.request_id] = waiting
         self._by_partition[pool_id][partition] += 1
         self._by_pool[pool_id] += 1
-        try:
-            yield waiting
-        finally:
-            self._free_place(waiting)
-            self._abandoned.discard(waiting)
+        return waiting
+
+    def forget(self, waiting: Waiting) -> None:
+        self._free_place(waiting)
+        self._abandoned.discard(waiting)
 
     def abandon(self, waiting: Waiting) -> None:
         """Its caller hung up: its place is free at once, but while the block lasts its record may still be appended (R10)."""
@@ -75,6 +88,19 @@ class Replies:
         waiting = self._waiting.get(reply.request_id)
         if waiting is not None and not waiting.reply.done():
             waiting.reply.set_result(reply)
+
+    def expire(self, at_ms: int) -> None:
+        """Fail with DeadlineExceeded what has no answer although its host had its time; `at_ms` is epoch ms."""
+        for waiting in self.unanswered():
+            if waiting.request.deadline_ms + HOST_GRACE_MS <= at_ms:
+                late = DeadlineExceeded("No answer came before the deadline; whether the model was evaluated is not known.")
+                waiting.reply.set_exception(late)
+
+    async def run_expiry(self) -> None:
+        """Runs until cancelled. One look at all that waits, never later than the promised moment, is cheaper than a timer each."""
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY_S)
+            self.expire(now_ms() + int(EXPIRE_EVERY_S * 1000))
 
     def unanswered(self) -> list[Waiting]:
         return [w for w in self._waiting.values() if not w.reply.done()]

@@ -7,8 +7,8 @@ Logs are JSON lines on stdout. Spans and metrics go out by OTLP when the standar
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
@@ -34,6 +34,7 @@ LOGGED_REPEATS = "penstock.logger.repeats"  # {row}, dropped because the table h
 REPEAT_PAUSE_S = 10.0
 
 _TRACE_FORMAT = TraceContextTextMapPropagator()
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
 
 def start_telemetry(service: str, level: str) -> None:
@@ -83,16 +84,19 @@ def stop_telemetry() -> None:
             provider.shutdown()
 
 
-@contextmanager
-def span(name: str, traceparent: str = "", **attributes: str | int) -> Iterator[trace.Span]:
-    """A span under the trace that `traceparent` names ("" starts a new one); a no-op when nothing is exported."""
-    with trace.get_tracer("penstock").start_as_current_span(name, context_of(traceparent), attributes=attributes) as current:
-        yield current
+def span(name: str, traceparent: str = "", **attributes: str | int) -> AbstractContextManager[trace.Span]:
+    """A span under the trace that `traceparent` names ("" starts a new one).
+
+    When nothing is exported it only gives the caller's trace id to what is logged inside; without one it is nothing at all.
+    """
+    if not traceparent and not _exports("TRACES"):
+        return _NO_SPAN
+    return trace.get_tracer("penstock").start_as_current_span(name, context_of(traceparent), attributes=attributes)
 
 
 def record_span(name: str, traceparent: str, started_ns: int, **attributes: str | int) -> None:
     """A span that ends now and began at `started_ns` (epoch), for work that many requests shared. Costs nothing unless exported."""
-    if isinstance(trace.get_tracer_provider(), TracerProvider):
+    if _exports("TRACES"):
         trace.get_tracer("penstock").start_span(name, context_of(traceparent), attributes=attributes, start_time=started_ns).end()
 
 
@@ -102,12 +106,14 @@ def context_of(traceparent: str) -> Context | None:
 
 def traceparent_of(current: trace.Span, received: str = "") -> str:
     """What goes into the record: the span's own context, or the caller's when no span is recorded here."""
+    if not current.get_span_context().is_valid:
+        return received
     carrier: dict[str, str] = {}
-    if current.get_span_context().is_valid:
-        _TRACE_FORMAT.inject(carrier, trace.set_span_in_context(current))
+    _TRACE_FORMAT.inject(carrier, trace.set_span_in_context(current))
     return carrier.get("traceparent", received)
 
 
+@cache  # asked once a request
 def _exports(signal: str) -> bool:
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False

@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from services.ingress.bodies import MAX_MANAGEMENT_BODY, read_body, read_json_object
 from services.ingress.http_errors import HANDLERS, STATUS_BY_CODE, on_fault, on_http_exception, on_serving_error
-from services.ingress.identity import identify
+from services.ingress.identity import Callers, identify
 from services.shared.control_events import TokenCreated
 from services.shared.endpoints import Token
 from services.shared.errors import (
@@ -75,6 +75,16 @@ def test_anything_else_is_unauthenticated_and_not_repeated(authorization: str | 
 def test_no_header_is_a_fault(authorization: str) -> None:
     with pytest.raises(Unauthenticated):
         identify(authorization, STATE)
+
+
+def test_a_caller_who_is_known_is_forgotten_with_the_token() -> None:
+    callers, header = Callers(), f"Bearer {SECRET}"
+    assert callers.identify(header, STATE) == callers.identify(header, STATE) == Token("t1", "ada")
+    for absent in (None, "", "Bearer other"):
+        with pytest.raises(Unauthenticated):
+            callers.identify(absent, STATE)
+    with pytest.raises(Unauthenticated):
+        callers.identify(header, fold())
 
 
 def request(*chunks: bytes) -> Request:

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.admission import QueueLimits, estimate_wait_s, should_refuse
+from services.ingress.invocations import Invoked, invoked_by
 from services.ingress.replies import Replies
 from services.ingress.traffic import choose_entity, choose_partition, named_entity
 from services.shared.endpoints import Config
 from services.shared.envelope import ScoringReply, ScoringRequest
-from services.shared.errors import EndpointNotFound
+from services.shared.errors import DeadlineExceeded, EndpointNotFound
 from services.shared.presence import PoolReport
 from tests.unit.shared.control_log import config, created, fold
 
@@ -117,6 +118,36 @@ async def test_the_first_answer_wins_and_strangers_are_dropped() -> None:
         assert replies.unanswered() == []
     replies.settle(reply("r1"))
     assert len(replies) == 0
+
+
+async def test_what_is_late_by_more_than_its_host_may_be_is_told_so() -> None:
+    replies = Replies()
+    late, answered = replace(request("r1"), deadline_ms=1_000), replace(request("r2"), deadline_ms=1_000)
+    with replies.expected(late, "p", 0, 5) as waiting, replies.expected(answered, "p", 0, 5) as other:
+        replies.settle(reply("r2"))
+        replies.expire(2_999)
+        assert not waiting.reply.done()
+        replies.expire(3_000)
+        assert isinstance(waiting.reply.exception(), DeadlineExceeded)
+        assert (await other.reply).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "invoked"),
+    [
+        pytest.param("POST", "/serving-endpoints/churn/invocations", Invoked("churn", None), id="the public path"),
+        pytest.param("POST", "/api/2.0/serving-endpoints/churn/invocations", Invoked("churn", None), id="its twin"),
+        pytest.param("POST", "/serving-endpoints/churn/served-models/a/invocations", Invoked("churn", "a"), id="one served entity"),
+        pytest.param("GET", "/serving-endpoints/churn/invocations", None, id="another method"),
+        pytest.param("POST", "/serving-endpoints/churn/invocations/", None, id="a slash too many"),
+        pytest.param("POST", "/serving-endpoints//invocations", None, id="no name"),
+        pytest.param("POST", "/serving-endpoints/a/b/invocations", None, id="a name with a slash"),
+        pytest.param("POST", "/api/2.0/serving-endpoints/churn/served-models/a/invocations", None, id="a twin that does not exist"),
+        pytest.param("POST", "/api/2.0/serving-endpoints", None, id="management"),
+    ],
+)
+def test_which_paths_score(method: str, path: str, invoked: Invoked | None) -> None:
+    assert invoked_by({"type": "http", "method": method, "path": path}) == invoked
 
 
 async def test_what_is_in_flight_where() -> None:

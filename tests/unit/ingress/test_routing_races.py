@@ -5,11 +5,12 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, cast
 
-import pytest
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Message
 
 from services.ingress import connections
-from services.ingress.invocations import Invocations
+from services.ingress.http_errors import HUNG_UP
+from services.ingress.invocations import Invocations, invoked_by
 from services.ingress.replies import Replies, Waiting
 from services.ingress.settings import IngressSettings
 from services.shared.control_events import (
@@ -88,27 +89,22 @@ async def test_a_pool_retired_while_its_partitions_were_looked_up_gets_no_reques
     stream = Stream(replies)
     stream.fold(SERVING)
     stream.on_look = lambda: stream.fold(UPDATED)
-    parts = cast(Any, stream)
-    response = await Invocations(IngressSettings(), "i", parts, parts, replies, parts, parts).invoke(request())
-    assert response.status_code == 200
+    assert await answer_to(request(), stream) == 200
     assert stream.produced == ["e-a-2"]
 
 
 async def hung_up(stream: Stream, hang_up: Callable[[Request], None]) -> None:
     """`hang_up` comes while the request waits, or while its partitions are looked up."""
     stream.fold(SERVING)
-    parts, seen = cast(Any, stream), request()
+    seen = request()
     stream.on_look = lambda: hang_up(seen) if stream.answers else None
-    invocation = asyncio.create_task(
-        Invocations(IngressSettings(), "i", parts, parts, stream.replies, parts, parts).invoke(seen), name="invocation"
-    )
+    invocation = asyncio.create_task(answer_to(seen, stream), name="invocation")
     for _ in range(3):
         await asyncio.sleep(0)
     if not invocation.done():
         assert (len(stream.replies), stream.replies.in_flight("e-a-1")) == (1, 1)
         hang_up(seen)
-    with pytest.raises(ClientDisconnect):
-        await invocation
+    assert await invocation == HUNG_UP
     assert (len(stream.replies), stream.replies.in_flight("e-a-1"), stream.replies.routed_from(99)) == (0, 0, 99)
     assert set(seen.scope) <= {*request().scope, "penstock.gone"}, "a kept connection holds nothing of the request"
 
@@ -126,9 +122,22 @@ async def test_a_caller_who_hung_up_before_the_record_leaves_none() -> None:
     assert (stream.produced, stream.cancelled) == ([], [])
 
 
+async def answer_to(seen: Request, stream: Stream) -> int:
+    parts, sent = cast(Any, stream), list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    invoked = invoked_by(seen.scope)
+    assert invoked
+    await Invocations(IngressSettings(), "i", parts, parts, stream.replies, parts, parts).answer(invoked, seen.scope, seen.receive, send)
+    status: int = sent[0]["status"]
+    return status
+
+
 def request() -> Request:
     headers = [(b"authorization", b"Bearer secret"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "path_params": {"name": "churn"}}
+    scope = {"type": "http", "method": "POST", "path": "/serving-endpoints/churn/invocations", "headers": headers}
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"{}", "more_body": False}

@@ -1,0 +1,52 @@
+"""Where an endpoint's requests go, and what they all carry: worked out once for a snapshot of the control log."""
+
+from dataclasses import dataclass
+
+from services.ingress.traffic import choose_entity, named_entity
+from services.shared.endpoints import Config, ConfigUpdate, ControlState, Endpoint, served_entity_id
+from services.shared.errors import PoolNotReady, RequestRejected
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A served entity as its requests see it."""
+
+    endpoint_id: str
+    endpoint: str
+    entity: str
+    served_entity_id: str
+    pool_id: str
+    table: str  # catalog.schema.table, or "" for none
+
+
+class Destinations:
+    """Remembers the destinations of the newest snapshot: a table's config alone takes longer to read than all else here."""
+
+    def __init__(self) -> None:
+        self._state = ControlState()
+        self._known: dict[str, Destination] = {}  # by pool id
+
+    def choose(self, state: ControlState, name: str, served: str | None, draw: float) -> Destination:
+        """The destination drawn by its share of the traffic (0 ≤ draw < 1), or the one `served` names.
+
+        Raises EndpointNotFound, PoolNotReady or RequestRejected.
+        """
+        if state is not self._state:
+            self._state, self._known = state, {}
+        endpoint = state.endpoint(name)
+        config = _serving_config(endpoint)
+        entity = named_entity(config, name, served) if served else choose_entity(config, draw)
+        known = self._known.get(entity.pool_id)
+        if known is None:
+            table = endpoint.table.full_name if endpoint.table else ""
+            known = Destination(endpoint.endpoint_id, name, entity.spec.name, served_entity_id(entity.pool_id), entity.pool_id, table)
+            self._known[entity.pool_id] = known
+        return known
+
+
+def _serving_config(endpoint: Endpoint) -> Config:
+    if endpoint.active:
+        return endpoint.active
+    if endpoint.update is ConfigUpdate.IN_PROGRESS:
+        raise PoolNotReady(f"Endpoint '{endpoint.name}' is not ready yet: it is being created.", retry_after_s=2)
+    raise RequestRejected(f"Endpoint '{endpoint.name}' is not ready: its creation failed.")
