@@ -1,0 +1,1 @@
+"""Measurements anyone can repeat, and what they printed."""
