@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Evaluator(Protocol):
-    """Gives every job that is submitted its answer: the lanes of a model, or a refusal."""
+    """Gives every job that is submitted its one answer: the lanes of a model, or a refusal."""
 
     @property
     def in_flight(self) -> int:
@@ -53,7 +53,7 @@ class Evaluator(Protocol):
     def freed(self) -> asyncio.Event:
         """Set whenever there is room again; whoever waits clears it."""
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, jobs: Sequence[Job]) -> None: ...
 
 
 class ConsumerStuck(Exception):
@@ -155,9 +155,8 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 await asyncio.sleep(READ_PAUSE_S)
                 continue
             failures = 0
-            for partition, records in batches.items():
-                for record in records:
-                    await self._accept(partition, record)
+            jobs = [await self._accepted(partition, record) for partition, records in batches.items() for record in records]
+            self._evaluator.submit([job for job in jobs if job])
 
     def _takes_more(self) -> bool:
         return not self._stopping and self._room() > 0 and self._finisher.backlog <= LONGEST_BACKLOG
@@ -177,7 +176,8 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             batches = await self._consumer.getmany(TopicPartition(self._topic, NO_PARTITION))
         return batches
 
-    async def _accept(self, partition: TopicPartition, record: ConsumerRecord) -> None:
+    async def _accepted(self, partition: TopicPartition, record: ConsumerRecord) -> Job | None:
+        """The record's job; none for what is no request."""
         offsets = self._offsets.get(partition)
         if offsets is None or record.offset <= offsets.last_taken:  # newly assigned, perhaps after a position further on
             offsets = self._offsets[partition] = PartitionOffsets()
@@ -189,12 +189,12 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         except EnvelopeInvalid as error:
             log.error("record is no request, moved to the dead letters", extra={"offset": record.offset, "error": error.message})
             self._finisher.put(Answered(_source(record), settled, dead_letter=dead_letter(record, error.message, 0)))
-            return
+            return None
         may_be_repeat = record.offset < self._unseen_from.get(partition, 0)
         crashes = await self._attempts.read(request.request_id) if may_be_repeat else 0
         job = Job(request, partial(self._answered, record, settled), crashes)
         self._unanswered.add(job)
-        self._evaluator.submit(job)
+        return job
 
     def _answered(self, record: ConsumerRecord, settled: Callable[[], None], job: Job, answer: Answer) -> None:
         self._unanswered.discard(job)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import replace
 
 from opentelemetry import metrics
@@ -96,9 +96,10 @@ class Lanes:
         if self._worker is not None:
             await self._worker.stop()
 
-    def submit(self, job: Job) -> None:
-        """Score it, however many workers that takes, and give it its answer."""
-        self._put(job)
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Score each, however many workers that takes, and give it its answer."""
+        for job in jobs:
+            self._put(job)
         self._dispatch()
 
     @property

@@ -1,6 +1,7 @@
 """What a host without a model does with the requests left in a retired pool (R10)."""
 
 import asyncio
+from collections.abc import Sequence
 
 from services.scorer.answers import EXPIRED, REFUSED, is_expired
 from services.scorer.jobs import Job
@@ -18,5 +19,6 @@ class Refusal:
     def __init__(self) -> None:
         self.freed = asyncio.Event()
 
-    def submit(self, job: Job) -> None:
-        job.answer(EXPIRED if is_expired(job.request, now_ms()) else REFUSED)
+    def submit(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.answer(EXPIRED if is_expired(job.request, now_ms()) else REFUSED)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import queue
 import socket
 import sys
 import threading
@@ -30,27 +29,32 @@ def serve(descriptor: int, folder: str, lanes: int) -> None:
         traceback.print_exc()
         send({"event": "failed", "message": f"{type(error).__name__}: {error}"})
         return
-    work = queue.SimpleQueue()
-    for number in range(lanes):
-        threading.Thread(target=_lane, args=(work, scorer, send), name=f"lane-{number}", daemon=True).start()
     send({"event": "ready", "row_wise": row_wise, "why": why})
-    with channel.makefile("rb") as frames:
-        while True:
-            lengths = frames.read(LENGTHS.size)
-            if len(lengths) < LENGTHS.size:
-                os._exit(0)  # the host is gone: lanes that still compute have nobody to answer
-            head, body = LENGTHS.unpack(lengths)
-            work.put((json.loads(frames.read(head)), frames.read(body)))
+    frames, reading = channel.makefile("rb"), threading.Lock()
+    others = [threading.Thread(target=_lane, args=(frames, reading, scorer, send), daemon=True) for _ in range(lanes - 1)]
+    for lane in others:
+        lane.start()
+    _lane(frames, reading, scorer, send)
 
 
-def _lane(work, scorer, send) -> None:
+def _lane(frames, reading, scorer, send) -> None:
+    """Take turns at reading: a batch goes to the thread that read it, without a hand-over."""
     while True:
-        header, body = work.get()
+        with reading:
+            header, body = _read_frame(frames)
         types, sizes = zip(*header["members"])
         members = list(zip(types, slices(body, sizes)))
         for answers in scorer.score(members):
             heads = [[a.member, a.status, a.content_type, a.client_request_id, len(a.body), a.took_s, a.together] for a in answers]
             send({"batch": header["batch"], "answers": heads}, b"".join(a.body for a in answers))
+
+
+def _read_frame(frames):
+    lengths = frames.read(LENGTHS.size)
+    if len(lengths) < LENGTHS.size:
+        os._exit(0)  # the host is gone: lanes that still compute have nobody to answer
+    head, body = LENGTHS.unpack(lengths)
+    return json.loads(frames.read(head)), frames.read(body)
 
 
 def _die_with_parent() -> None:

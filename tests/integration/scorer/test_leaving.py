@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import psutil
@@ -73,10 +73,11 @@ async def test_a_host_whose_lanes_are_all_taken_stays_in_its_group(bench: Bench,
             self.freed = asyncio.Event()
             self.in_flight = 0
 
-        def submit(self, job: Job) -> None:
-            self.in_flight += 1
-            scored.append(job.request.request_id)
-            asyncio.get_running_loop().call_later(4, self._done, job)
+        def submit(self, jobs: Sequence[Job]) -> None:
+            for job in jobs:
+                self.in_flight += 1
+                scored.append(job.request.request_id)
+                asyncio.get_running_loop().call_later(4, self._done, job)
 
         def _done(self, job: Job) -> None:
             self.in_flight -= 1
