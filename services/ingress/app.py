@@ -30,7 +30,7 @@ from services.ingress.reply_reader import ReplyReader
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressServiceSettings
 from services.shared.event_log import EventLog
-from services.shared.process import vital
+from services.shared.process import calm_garbage_collector, vital
 from services.shared.readiness import LISTEN_VARIABLE, tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
 from services.shared.secret_box import SecretBox
@@ -130,6 +130,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        calm_garbage_collector()
         tell_ready()
 
     @contextmanager

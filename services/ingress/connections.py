@@ -7,15 +7,17 @@ awaits `receive()`: a task a request, where this is an entry in a dict.
 import asyncio
 import socket
 from asyncio.events import TimerHandle
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Any, cast
 
-from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope, Send
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers; what comes with it in one read is not counted
 UNREAD_LOOK_S = 30.0
+
+Headers = tuple[tuple[bytes, bytes], ...]
 
 _CONNECTION = "penstock.connection"
 _GONE = "penstock.gone"
@@ -23,7 +25,7 @@ _ON_HANG_UP = "penstock.on_hang_up"
 
 
 def body_at_hand(scope: Scope, limit_bytes: int) -> bytes | None:
-    """The whole body, if it came in one read with its head and keeps the limit. None: it must be received.
+    """The whole body, if it came with its head and keeps the limit. None: it must be received.
 
     Most bodies are short; receiving one costs an event, a message, a copy, and a timer in case it does not come.
     """
@@ -35,6 +37,30 @@ def body_at_hand(scope: Scope, limit_bytes: int) -> bytes | None:
         return None
     connection.flow.resume_reading()  # else a hang-up behind a long body is never seen
     return bytes(cycle.body)
+
+
+async def respond(scope: Scope, send: Send, status: int, shared: Headers, own: Headers, body: bytes) -> None:
+    """Answer with one write where that can be. `shared` are headers many answers have in common, `own` are ours and not checked.
+
+    uvicorn checks and joins each header of each answer anew, which costs as much as parsing the request.
+    """
+    connection: Connection | None = scope.get(_CONNECTION)
+    shared_lines = _checked_lines(shared)
+    if connection is None or shared_lines is None or not connection.answer_at_once(scope, status, shared_lines + _lines(own), body):
+        await send({"type": "http.response.start", "status": status, "headers": [*shared, *own]})
+        await send({"type": "http.response.body", "body": body})
+
+
+@lru_cache(256)
+def _checked_lines(headers: Headers) -> bytes | None:
+    """None: one of them must not be sent, and uvicorn will say so."""
+    if any(HEADER_RE.search(name) or HEADER_VALUE_RE.search(value) for name, value in headers):
+        return None
+    return _lines(headers)
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def is_gone(scope: Scope) -> bool:
@@ -120,6 +146,18 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_unread_timer()
+
+    def answer_at_once(self, scope: Scope, status: int, header_lines: bytes, body: bytes) -> bool:
+        """False: nothing is written, since the caller is gone, slow, behind another request, or wants the connection closed."""
+        cycle = self.cycle
+        if cycle.scope is not scope or cycle.response_started or cycle.disconnected or self.flow.write_paused or not cycle.keep_alive:
+            return False
+        default_lines = _lines(self.server_state.default_headers)
+        self.transport.write(b"".join((STATUS_LINE[status], default_lines, header_lines, b"\r\n", body)))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     @property
     def _answers(self) -> bool:

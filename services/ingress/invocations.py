@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from opentelemetry import metrics
 from starlette.requests import ClientDisconnect, Request
@@ -13,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from services.ingress.admission import QueueLimits, should_refuse
 from services.ingress.bodies import read_body
 from services.ingress.cancellations import Cancellations
-from services.ingress.connections import body_at_hand, is_gone, unwatch, watch
+from services.ingress.connections import Headers, body_at_hand, is_gone, respond, unwatch, watch
 from services.ingress.destinations import Destination, Destinations
 from services.ingress.http_errors import response_to
 from services.ingress.identity import Callers
@@ -89,8 +90,9 @@ class Invocations:
             return
         self._count.add(1, {"endpoint": invoked.name, "status": f"{reply.status // 100}xx"})
         self._duration.record(time.perf_counter() - started, {"endpoint": invoked.name})
-        await send({"type": "http.response.start", "status": reply.status, "headers": _response_headers(request, reply)})
-        await send({"type": "http.response.body", "body": reply.body})
+        shared = _shared_headers(request.entity, reply.content_type)
+        own = ((b"x-request-id", request.request_id.encode()), (b"content-length", b"%d" % len(reply.body)))
+        await respond(scope, send, reply.status, shared, own, reply.body)
 
     async def _invoke(self, invoked: Invoked, scope: Scope, receive: Receive) -> tuple[ScoringRequest, ScoringReply]:
         headers = dict(reversed(scope["headers"]))  # where a name comes twice, its first value counts
@@ -178,13 +180,8 @@ class Invocations:
             unwatch(scope)
 
 
-def _response_headers(request: ScoringRequest, reply: ScoringReply) -> list[tuple[bytes, bytes]]:
-    content_type = reply.content_type
+@lru_cache(256)
+def _shared_headers(entity: str, content_type: str) -> Headers:
     if content_type.startswith("text/") and "charset=" not in content_type.lower():
         content_type += "; charset=utf-8"
-    return [
-        (b"served-model-name", request.entity.encode("latin-1")),
-        (b"x-request-id", request.request_id.encode()),
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"content-type", content_type.encode("latin-1")),
-    ]
+    return ((b"served-model-name", entity.encode("latin-1")), (b"content-type", content_type.encode("latin-1")))

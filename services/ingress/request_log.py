@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     InvalidTopicError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     OutOfOrderSequenceNumber,
     RecordListTooLargeError,
@@ -65,7 +66,7 @@ class RequestLog:
             await self._producer.stop()
 
     async def partitions(self, pool_id: str) -> list[int]:
-        """Partitions of the pool's topic; fixed while the pool lives, so asked for once. Raises TryAgainLater."""
+        """Partitions of the pool's topic; fixed while the pool lives, so asked for once of each producer. Raises TryAgainLater."""
         known = self._partitions.get(pool_id)
         if known is None:
             try:
@@ -98,18 +99,14 @@ class RequestLog:
         await self._repeat(replies.unanswered())
 
     async def _hand_over(self, waiting: Waiting) -> "tuple[asyncio.Future[object], AIOKafkaProducer]":
-        producer = self._live_producer()
+        """Waits only behind MAX_BATCH_BYTES that are not sent yet, at most as long as aiokafka does: a timer of ours costs each request."""
+        producer, topic = self._live_producer(), online_topic(waiting.pool_id)
+        headers = request_headers(waiting.request)
         try:
-            async with asyncio.timeout(METADATA_PATIENCE_S):
-                sent = await producer.send(
-                    online_topic(waiting.pool_id),
-                    waiting.request.body,
-                    partition=waiting.partition,
-                    headers=request_headers(waiting.request),
-                )
+            sent = await producer.send(topic, waiting.request.body, partition=waiting.partition, headers=headers)
         except MessageSizeTooLargeError as error:
             raise PayloadTooLarge("The request body is too large for the request log.") from error
-        except TimeoutError as error:
+        except KafkaTimeoutError as error:
             raise TryAgainLater("The request log cannot be reached.") from error
         except KafkaError as error:
             self._replace_soon(producer)  # one whose sender died refuses every record from now on
@@ -118,10 +115,11 @@ class RequestLog:
 
     async def _repeat(self, unanswered: Sequence[Waiting]) -> None:
         for waiting in unanswered:
-            if waiting.reply.done():
-                continue  # answered, or its caller hung up, while others were produced
-            waiting.request = replace(waiting.request, attempt=waiting.request.attempt + 1)
             with suppress(PayloadTooLarge, TryAgainLater):  # its first copy may still be answered: it goes on waiting
+                await self.partitions(waiting.pool_id)
+                if waiting.reply.done():
+                    continue  # answered, or its caller hung up, while others were produced
+                waiting.request = replace(waiting.request, attempt=waiting.request.attempt + 1)
                 await self.send(waiting)
         if unanswered:
             log.warning("requests were produced again", extra={"count": len(unanswered)})
@@ -145,6 +143,7 @@ class RequestLog:
     async def _replace_producer(self, failed: AIOKafkaProducer) -> None:
         """Try until it works, then produce again what has no acknowledgement: its caller would only get a 504 (R1)."""
         self._producer = await self._started_producer()
+        self._partitions.clear()  # the new one knows no topic yet, and would let the next request wait
         self._replacing = None
         log.warning("producer was replaced")
         unknown, self._unknown = self._unknown, []

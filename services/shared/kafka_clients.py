@@ -4,8 +4,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from services.shared.settings import KafkaSettings
+from services.shared.settings import MIB, KafkaSettings
 from services.shared.topics import MAX_RECORD_BYTES
+
+MAX_BATCH_BYTES = MIB  # aiokafka's 16 KiB hold 20 requests, and a partition has one batch on its way at a time
 
 
 def new_producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
@@ -15,6 +17,7 @@ def new_producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
         acks="all",
         enable_idempotence=True,
         max_request_size=MAX_RECORD_BYTES,
+        max_batch_size=MAX_BATCH_BYTES,
         **options,
     )
 

@@ -7,18 +7,20 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
 
 import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from services.ingress import connections
 from services.ingress.bodies import read_body
-from services.ingress.connections import MAX_HEAD_BYTES, Connection, ask_who_is_there, unwatch, watch
+from services.ingress.connections import MAX_HEAD_BYTES, Connection, ask_who_is_there, body_at_hand, respond, unwatch, watch
 from services.ingress.http_errors import HANDLERS
 
 TIMEOUT_S = 0.4
@@ -29,7 +31,7 @@ HEAD = b"POST /%s HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n"
 
 @dataclass
 class Served:
-    """`/echo` answers with the body, `/wait` when told to, `/large` with much."""
+    """`/echo` answers with the body, `/quick` as invocations do, `/wait` when told to, `/large` with much."""
 
     port: int = 0
     finish: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,6 +55,13 @@ class Served:
         unwatch(request.scope)
         return Response(b"waited")
 
+    async def quick(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = body_at_hand(scope, 100)
+        if body is None:
+            body = b"received: " + await read_body(Request(scope, receive), 100, TIMEOUT_S)
+        shared = ((b"content-type", unquote_to_bytes(scope["query_string"]) or b"text/csv"),)
+        await respond(scope, send, 200, shared, ((b"content-length", b"%d" % len(body)),), body)
+
     async def large(self, _: Request) -> Response:
         return Response(b"x" * LARGE)
 
@@ -61,7 +70,7 @@ class Served:
 async def served() -> AsyncIterator[Served]:
     served = Served()
     routes = [Route(f"/{name}", getattr(served, name), methods=["POST"]) for name in ("echo", "wait", "large")]
-    app = Starlette(routes=routes, exception_handlers=HANDLERS)
+    app = Starlette(routes=[*routes, Mount("/quick", served.quick)], exception_handlers=HANDLERS)
     config, state = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none"), ServerState()
     listening = socket.create_server(("127.0.0.1", 0))
     loop = asyncio.get_running_loop()
@@ -156,6 +165,44 @@ async def test_a_body_that_does_not_arrive_is_told_so_and_cut(served: Served) ->
         "message": f"The request body did not arrive within {TIMEOUT_S:g} seconds.",
         "details": [],
     }
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "bodies"),
+    [
+        pytest.param([HEAD % (b"quick/", 3) + b"one"], [b"one"], id="a body that comes with its head"),
+        pytest.param([HEAD % (b"quick/", 3), b"one"], [b"received: one"], id="one that comes later"),
+        pytest.param([HEAD % (b"quick/", 3) + b"one", HEAD % (b"quick/", 3) + b"two"], [b"one", b"two"], id="two, one after the other"),
+        pytest.param([HEAD % (b"quick/", 3) + b"one" + HEAD % (b"quick/", 3) + b"two"], [b"received: one", b"two"], id="two at once"),
+        pytest.param(
+            [(HEAD % (b"quick/", 3)).replace(b"host", b"connection: close\r\nhost") + b"one"], [b"one"], id="a connection to be closed"
+        ),
+    ],
+)
+async def test_an_invocation_is_answered_once_and_whole(served: Served, sent: list[bytes], bodies: list[bytes]) -> None:
+    reader, writer = await connect(served)
+    answers, behind = list[bytes](), list(bodies)
+    for part in sent:
+        writer.write(part)
+        await asyncio.sleep(0.05)  # so that it comes in a read of its own
+    writer.write_eof()
+    while behind:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\ncontent-type: text/csv\r\n" in head
+        assert head.count(b"content-length: %d\r\n" % len(behind[0])) == 1
+        assert (b"connection: close" in head) == (b"connection: close" in sent[0])
+        answers.append(await reader.readexactly(len(behind.pop(0))))
+    assert answers == bodies
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_an_answer_whose_header_would_break_out_of_its_line_is_not_sent(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await connect(served, HEAD % (b"quick/?a%0d%0ab:%20c", 3) + b"one")
+    assert await reader.read() == b""
+    assert any("Invalid HTTP header value" in str(record.exc_info) for record in caplog.records)
     writer.close()
 
 
