@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 class Answered:
     """A record with its answer. `settled` marks its offset; a record that is no request has no answer, only a dead letter."""
 
-    source: tuple[str, int, int]  # topic, partition, offset
     settled: Callable[[], None]
     request: ScoringRequest | None = None
     answer: Answer | None = None
@@ -54,8 +52,7 @@ class Finisher:
     """
 
     def __init__(self, pool_id: str, kafka: KafkaSettings, redis: Redis, commit: Callable[[], Awaitable[None]]) -> None:
-        self._pool_id = pool_id
-        self._partitions = kafka.outcome_partitions
+        self._outcome_partition = outcome_partition(pool_id, kafka.outcome_partitions)
         self._producer = SafeProducer(kafka)
         self._redis = redis
         self._commit = commit
@@ -108,7 +105,7 @@ class Finisher:
         client_ids = [await _client_request_id(item) for item in batch]
         at_ms = clock.now_ms()  # the one look at the clock that decides reply and row alike
         replies: list[tuple[str, ScoringReply]] = []
-        outcomes: dict[int, list[Outcome]] = defaultdict(list)
+        outcomes: list[Outcome] = []
         for item, client_request_id in zip(batch, client_ids, strict=True):
             if item.request is None or item.answer is None:
                 continue
@@ -116,11 +113,9 @@ class Finisher:
             if item.answer is not CANCELLED:  # nobody is there to read it
                 replies.append((item.request.reply_to, reply))
             if item.request.table:
-                outcomes[item.source[1]].append(to_outcome(item.request, reply, client_request_id, round(item.answer.duration_s * 1000)))
+                outcomes.append(to_outcome(item.request, reply, client_request_id, round(item.answer.duration_s * 1000)))
         records = [item.dead_letter for item in batch if item.dead_letter is not None]
-        for partition, rows in outcomes.items():
-            target = outcome_partition(self._pool_id, partition, self._partitions)
-            records.extend(Record(OUTCOMES, target, pack) for pack in pack_outcomes(rows))
+        records.extend(Record(OUTCOMES, self._outcome_partition, pack) for pack in pack_outcomes(outcomes))
         sent = await self._producer.begin(records)
         await asyncio.gather(self._producer.finish(records, sent), self._reply(replies))
         for item in batch:

@@ -188,7 +188,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             request = parse_request(record.headers, record.value)
         except EnvelopeInvalid as error:
             log.error("record is no request, moved to the dead letters", extra={"offset": record.offset, "error": error.message})
-            self._finisher.put(Answered(_source(record), settled, dead_letter=dead_letter(record, error.message, 0)))
+            self._finisher.put(Answered(settled, dead_letter=dead_letter(record, error.message, 0)))
             return None
         may_be_repeat = record.offset < self._unseen_from.get(partition, 0)
         crashes = await self._attempts.read(request.request_id) if may_be_repeat else 0
@@ -200,7 +200,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._unanswered.discard(job)
         failure = _failure(answer)
         letter = dead_letter(record, failure, job.crashes) if failure else None
-        self._finisher.put(Answered(_source(record), settled, job.request, answer, letter))
+        self._finisher.put(Answered(settled, job.request, answer, letter))
 
     async def _expire(self) -> None:
         """The caller gets its 504 at the deadline; a lane stays taken until its model returns."""
@@ -260,10 +260,6 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         except (KafkaError, IllegalStateError, TimeoutError):
             return None  # not knowing is not being stuck
         return {p: at for p, at in positions.items() if at < ends[p]}
-
-
-def _source(record: ConsumerRecord) -> tuple[str, int, int]:
-    return record.topic, record.partition, record.offset
 
 
 def _failure(answer: Answer) -> str | None:
