@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 JARS := infra/local/target/.stamp
 
-.PHONY: setup demo up down check test unit integration e2e
+.PHONY: setup demo up down check test unit integration e2e bench
 
 setup: $(BIN)/.stamp $(JARS)
 
@@ -37,6 +37,9 @@ integration: setup
 
 e2e: setup
 	$(BIN)/python -m pytest tests/e2e
+
+bench: setup  # within 40 minutes; needs wrk, and cargo or oha
+	$(BIN)/python -m bench run $(BENCH)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

@@ -6,17 +6,46 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from bench.campaign import MODELS, SYSTEMS, Campaign, Plan
 from bench.hops import run_hops
 from bench.load import LoadToolMissing
+from bench.measurements import FILE
 from bench.penstock import DeployFailed
+from bench.places import RESULTS
+from bench.report import write_report
+from bench.setup import prepare
+from bench.systems import PEERS_BY_NAME
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
 
 
-@app.callback()
-def bench() -> None:
-    """Measurements of Penstock and its peers on this machine."""
+@app.command()
+def run(
+    systems: str = typer.Option(",".join(SYSTEMS), help="Names, comma between."),
+    models: str = typer.Option(",".join(MODELS), help="Names, comma between."),
+    rounds: int = typer.Option(3, help="Rounds over all systems."),
+    seconds: float = typer.Option(5.0, help="Seconds of each closed loop."),
+    into: Path = typer.Option(RESULTS, help="Folder of measurements, tables and plots."),
+    resume: bool = typer.Option(False, "--resume", help="Measure only what the folder's file does not hold yet."),
+) -> None:
+    """Compare: set up what is missing, measure, write the report."""
+    plan = Plan(_chosen(systems, SYSTEMS), _chosen(models, MODELS), rounds, seconds)
+    oha = prepare(console, [name for name in plan.systems if name in PEERS_BY_NAME])
+    if not resume:
+        (into / FILE).unlink(missing_ok=True)
+    campaign = Campaign(console, into, oha)
+    campaign.run(plan)
+    write_report(console, into)
+    if campaign.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(into: Path = typer.Option(RESULTS, help="Folder of measurements.")) -> None:
+    """Tables and plots anew, from the measurements there are."""
+    prepare(console, [], with_oha=False)
+    write_report(console, into)
 
 
 @app.command()
@@ -34,6 +63,14 @@ def hops(
 
 def _pairs(given: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in (pair.partition("=") for pair in given)}
+
+
+def _chosen(given: str, known: tuple[str, ...]) -> list[str]:
+    names = [name.strip() for name in given.split(",")]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: not one of {', '.join(known)}")
+    return names
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ TREES = 500
 SKLEARN_REQUIREMENTS = [f"{p}=={version(p)}" for p in ("mlflow", "scikit-learn", "pandas", "numpy", "scipy", "cloudpickle")]
 PYFUNC_REQUIREMENTS = [f"{p}=={version(p)}" for p in ("mlflow", "pandas", "numpy", "cloudpickle")]
 
+logging.getLogger("mlflow").setLevel(logging.ERROR)  # it tells of every step
+
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
@@ -49,6 +51,10 @@ def arrays_body() -> bytes:
     return json.dumps({"rows": _data(1)}).encode()
 
 
+def row() -> list[float]:
+    return _data(1)[0]
+
+
 def expected_predictions(folder: Path) -> Any:
     """What the saved model predicts for `request_body()`, as JSON holds it."""
     predicted = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame(_data(1), columns=COLUMNS))
@@ -63,7 +69,6 @@ def saved_model(name: str, root: Path) -> Path:
     if not (folder / "MLmodel").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's advice on types and pickles: every system loads this very folder
             KINDS[name].save(folder)

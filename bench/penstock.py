@@ -46,6 +46,10 @@ class Stack:
     def url(self, endpoint: str) -> str:
         return f"{self.host}/serving-endpoints/{endpoint}/invocations"
 
+    def ask(self, endpoint: str, body: bytes) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        return httpx.post(self.url(endpoint), content=body, headers=headers, timeout=60)
+
     @contextmanager
     def serving(self, model: str, folder: Path, variables: Mapping[str, str] = NO_VARIABLES) -> Iterator[str]:
         """An endpoint of that model while the block lasts: one Small entity, its inference table on. Yields its name."""

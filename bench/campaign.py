@@ -1,0 +1,147 @@
+"""The whole comparison: rounds over the systems, each alone on the machine, then a constant rate at half of each one's peak."""
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.load import Load, Target, closed_loop, open_loop
+from bench.measurements import CLOSED, FILE, OPEN, Measurement, Point, append_measurement, over_rounds, read_measurements, to_measurement
+from bench.models import expected_predictions, request_body, saved_model
+from bench.penstock import Stack, own_stack
+from bench.places import BUILT
+from bench.systems import ECHO_CEILING, PEERS_BY_NAME, Running, SystemFailed, running_peer, tree_cpu_s
+
+PENSTOCK, PENSTOCK_TWO = "penstock", "penstock-2"
+SETTINGS: dict[str, dict[str, str]] = {PENSTOCK: {}, PENSTOCK_TWO: {"PENSTOCK_INGRESS_PROCESSES": "2"}}
+SYSTEMS = (PENSTOCK, *PEERS_BY_NAME, ECHO_CEILING.name, PENSTOCK_TWO)
+MODELS = ("linear", "forest", "echo")
+CONNECTIONS = {"linear": (1, 16, 64, 256), "forest": (1, 64), "echo": (1, 64)}
+WARM_UP_CONNECTIONS = 32
+WARM_UP_S = 3.0
+OPEN_S = 10.0
+SETTLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured: the systems and models in this order, each of the connection counts for `seconds`."""
+
+    systems: Sequence[str]
+    models: Sequence[str]
+    rounds: int
+    seconds: float
+
+    def models_of(self, system: str) -> list[str]:
+        """The bare echo has no model, it is the ceiling of the echo's; the second process is a question of throughput alone."""
+        only = {ECHO_CEILING.name: ("echo",), PENSTOCK_TWO: ("linear", "echo")}.get(system, MODELS)
+        return [model for model in self.models if model in only]
+
+
+def _closed_points(system: str, model: str, number: int) -> list[Point]:
+    return [Point(number, system, model, CLOSED, connections) for connections in CONNECTIONS[model]]
+
+
+class Campaign:
+    """Measures what its file does not hold yet. A system that fails is told and left out: the others go on."""
+
+    def __init__(self, console: Console, folder: Path, oha: Path) -> None:
+        self._console = console
+        self._file = folder / FILE
+        self._oha = oha
+        self._known = read_measurements(self._file)
+        self.failures: list[str] = []
+
+    def run(self, plan: Plan) -> None:
+        """What fails is tried once more at the end, and told if it fails again."""
+        self._pass(plan)
+        if self.failures:
+            self.failures.clear()
+            self._pass(plan)
+
+    def _pass(self, plan: Plan) -> None:
+        for number in range(1, plan.rounds + 1):
+            for system in plan.systems:
+                work = {model: self._missing(_closed_points(system, model, number)) for model in plan.models_of(system)}
+                self._measure_system(system, work, lambda target, point: closed_loop(target, point.level, plan.seconds))
+        for system in plan.systems:
+            work = {model: self._missing(self._half_of_peak(system, model)) for model in plan.models_of(system)}
+            self._measure_system(system, work, lambda target, point: open_loop(self._oha, target, point.level, OPEN_S))
+
+    def _missing(self, points: Sequence[Point]) -> list[Point]:
+        known = {m.point for m in self._known}
+        return [point for point in points if point not in known]
+
+    def _half_of_peak(self, system: str, model: str) -> list[Point]:
+        """An open loop at half of the best median over the rounds, once."""
+        measured = (over_rounds(self._known, system, model, CLOSED, level, "per_second") for level in CONNECTIONS[model])
+        peak = max((figure for figure in measured if figure), default=0.0)
+        already = any((m.system, m.model, m.loop) == (system, model, OPEN) for m in self._known)
+        return [] if already or peak < 2 else [Point(1, system, model, OPEN, round(peak / 2))]
+
+    def _measure_system(self, system: str, work: dict[str, list[Point]], drive: Callable[[Target, Point], Load]) -> None:
+        wanted = [model for model, points in work.items() if points]
+        if not wanted:
+            return
+        try:
+            with closing(_each_model(system, wanted)) as each:
+                for model, running in each:
+                    self._measure(running, work[model], drive)
+        except Exception as error:  # noqa: BLE001  the others are measured all the same, and the end of the run is not a success
+            self.failures.append(f"{system}: {error!r}"[:500])
+            self._console.print(f"[red]{system} failed[/]: {error!r}", highlight=False, soft_wrap=True)
+
+    def _measure(self, running: Running, points: Sequence[Point], drive: Callable[[Target, Point], Load]) -> None:
+        closed_loop(running.target, WARM_UP_CONNECTIONS, WARM_UP_S)
+        for point in points:
+            time.sleep(SETTLE_S)
+            before_s = running.cpu_s()
+            load = drive(running.target, point)
+            self._keep(to_measurement(point, load, running.cpu_s() - before_s))
+
+    def _keep(self, measured: Measurement) -> None:
+        append_measurement(self._file, measured)
+        self._known.append(measured)
+        unit = "connections" if measured.loop == CLOSED else "requests/s due"
+        self._console.print(
+            f"{time.strftime('%H:%M:%S')} round {measured.round}  {measured.system:<19} {measured.model:<7} {measured.level:>5} {unit:<14} "
+            f"{measured.per_second:>8,.0f}/s  p50 {measured.p50_ms:>6.1f}  p99 {measured.p99_ms:>7.1f} ms  "
+            f"{measured.cpu_us:>6.0f} µs CPU  {measured.failed} failed",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _each_model(system: str, models: Sequence[str]) -> Generator[tuple[str, Running], None, None]:
+    """One model after the other. Penstock's stack stays up between them; a peer is started for each."""
+    if system in SETTINGS:
+        with own_stack(SETTINGS[system]) as stack:
+            for model in models:
+                with _deployed(stack, model) as running:
+                    yield model, running
+        return
+    for model in models:
+        if system == ECHO_CEILING.name:
+            peer, folder, expected = ECHO_CEILING, BUILT, json.loads(request_body())
+        else:
+            peer, folder = PEERS_BY_NAME[system], saved_model(model, BUILT / "models")
+            expected = expected_predictions(folder)
+        with running_peer(peer, folder, expected) as running:
+            yield model, running
+
+
+@contextmanager
+def _deployed(stack: Stack, model: str) -> Iterator[Running]:
+    folder = saved_model(model, BUILT / "models")
+    body = BUILT / "body.json"
+    body.write_bytes(request_body())
+    with stack.serving(model, folder) as endpoint:
+        answer = stack.ask(endpoint, request_body())
+        if answer.json().get("predictions") != expected_predictions(folder):
+            raise SystemFailed(f"penstock answers {answer.text[:300]}")
+        supervisor = stack.status()["supervisor"]
+        yield Running(Target(stack.url(endpoint), body, token=stack.token), lambda: tree_cpu_s(supervisor))
