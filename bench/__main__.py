@@ -14,6 +14,7 @@ from bench.penstock import DeployFailed
 from bench.places import RESULTS
 from bench.report import write_report
 from bench.setup import prepare
+from bench.steps import run_steps
 from bench.systems import PEERS_BY_NAME
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -59,6 +60,12 @@ def hops(
 ) -> None:
     """CPU time per request of every hop."""
     run_hops(console, model, connections, seconds, state, _pairs(settings), _pairs(variables))
+
+
+@app.command()
+def steps(model: str = typer.Option("linear", help="linear, forest, echo or waiting")) -> None:
+    """CPU time of the steps inside the hops."""
+    run_steps(console, model)
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

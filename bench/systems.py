@@ -204,7 +204,7 @@ PEERS_BY_NAME: Mapping[str, Peer] = MappingProxyType(
         for peer in (
             Peer("mlflow", _mlflow, Tuning(workers=2)),
             Peer("mlserver", _mlserver, path="/v2/models/model/infer", body=_v2_body, predictions=_v2_predictions),
-            Peer("bentoml", _bentoml, body=arrays_body, predictions=_array_predictions, variables=_bentoml_variables),
+            Peer("bentoml", _bentoml, Tuning(wait_s=10.0), body=arrays_body, predictions=_array_predictions, variables=_bentoml_variables),
             Peer("ray", lambda s: [_python("ray"), str(PEERS / "ray" / "serve_model.py"), *s.arguments()]),
             Peer("litserve", lambda s: [_python("litserve"), str(PEERS / "litserve" / "serve.py"), *s.arguments()]),
         )
