@@ -26,7 +26,7 @@ def run(
     systems: str = typer.Option(",".join(SYSTEMS), help="Names, comma between."),
     models: str = typer.Option(",".join(MODELS), help="Names, comma between."),
     rounds: int = typer.Option(3, help="Rounds over all systems."),
-    seconds: float = typer.Option(5.0, help="Seconds of each closed loop."),
+    seconds: float = typer.Option(4.0, help="Seconds of each closed loop."),
     into: Path = typer.Option(RESULTS, help="Folder of measurements, tables and plots."),
     resume: bool = typer.Option(False, "--resume", help="Measure only what the folder's file does not hold yet."),
 ) -> None:

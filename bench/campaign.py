@@ -20,11 +20,12 @@ PENSTOCK, PENSTOCK_TWO = "penstock", "penstock-2"
 SETTINGS: dict[str, dict[str, str]] = {PENSTOCK: {}, PENSTOCK_TWO: {"PENSTOCK_INGRESS_PROCESSES": "2"}}
 SYSTEMS = (PENSTOCK, *PEERS_BY_NAME, ECHO_CEILING.name, PENSTOCK_TWO)
 MODELS = ("linear", "forest", "echo")
-CONNECTIONS = {"linear": (1, 16, 64, 256), "forest": (1, 64), "echo": (1, 64)}
+CONNECTIONS = {"linear": (1, 16, 64, 256), "forest": (64,), "echo": (1, 64)}
+OPEN_MODEL = "linear"
 WARM_UP_CONNECTIONS = 32
 WARM_UP_S = 3.0
-OPEN_S = 10.0
-SETTLE_S = 1.0
+OPEN_S = 8.0
+SETTLE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,15 @@ class Plan:
     rounds: int
     seconds: float
 
-    def models_of(self, system: str) -> list[str]:
-        """The bare echo has no model, it is the ceiling of the echo's; the second process is a question of throughput alone."""
-        only = {ECHO_CEILING.name: ("echo",), PENSTOCK_TWO: ("linear", "echo")}.get(system, MODELS)
-        return [model for model in self.models if model in only]
-
-
-def _closed_points(system: str, model: str, number: int) -> list[Point]:
-    return [Point(number, system, model, CLOSED, connections) for connections in CONNECTIONS[model]]
+    def points(self, system: str, number: int) -> dict[str, list[Point]]:
+        """Model → its closed loops in that round. Peers echo in the first round only: no figure to reach needs it."""
+        only = {PENSTOCK: MODELS, PENSTOCK_TWO: ("linear",), ECHO_CEILING.name: ("echo",)}
+        models = only.get(system, MODELS if number == 1 else ("linear", "forest"))
+        return {
+            model: [Point(number, system, model, CLOSED, connections) for connections in CONNECTIONS[model]]
+            for model in self.models
+            if model in models
+        }
 
 
 class Campaign:
@@ -66,10 +68,10 @@ class Campaign:
     def _pass(self, plan: Plan) -> None:
         for number in range(1, plan.rounds + 1):
             for system in plan.systems:
-                work = {model: self._missing(_closed_points(system, model, number)) for model in plan.models_of(system)}
+                work = {model: self._missing(points) for model, points in plan.points(system, number).items()}
                 self._measure_system(system, work, lambda target, point: closed_loop(target, point.level, plan.seconds))
         for system in plan.systems:
-            work = {model: self._missing(self._half_of_peak(system, model)) for model in plan.models_of(system)}
+            work = {OPEN_MODEL: self._half_of_peak(system, OPEN_MODEL)} if OPEN_MODEL in plan.models else {}
             self._measure_system(system, work, lambda target, point: open_loop(self._oha, target, point.level, OPEN_S))
 
     def _missing(self, points: Sequence[Point]) -> list[Point]:

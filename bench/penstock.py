@@ -80,8 +80,8 @@ def own_stack(settings: Mapping[str, str] = NO_VARIABLES) -> Iterator[Stack]:
         **{f"PENSTOCK_{name}_PORT": "0" for name in PORTS},
         **settings,
     }
+    _penstock(environ, "up")  # one that does not come up ends by itself; its folder stays, for its logs
     try:
-        _penstock(environ, "up")
         yield _attach(environ)
     finally:
         _penstock(environ, "down")
