@@ -24,7 +24,7 @@ def named_entity(config: Config, endpoint: str, name: str) -> ServedEntity:
 
 def choose_partition(partitions: Sequence[int], in_flight: Mapping[int, int], draws: tuple[float, float]) -> int:
     """The less loaded of two random partitions: near the best choice without a scan (power of two choices)."""
-    first, second = (partitions[int(draw * len(partitions))] for draw in draws)
+    first, second = partitions[int(draws[0] * len(partitions))], partitions[int(draws[1] * len(partitions))]
     return first if in_flight.get(first, 0) <= in_flight.get(second, 0) else second
 
 
