@@ -10,6 +10,7 @@ from services.shared.envelope import Outcome
 ID = "databricks_request_id"
 DAY = "request_date"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years that Python's datetime has
 
 # databricks_surface §3.1: the live DDL of Databricks' own inference tables, names, types and order.
 COLUMNS = pa.schema(
@@ -53,6 +54,17 @@ def to_rows(outcomes: Sequence[Outcome]) -> pa.Table:
             "requester": [o.requester for o in outcomes],
         },
         schema=COLUMNS,
+    )
+
+
+def is_row(outcome: Outcome) -> bool:
+    """Whether `to_rows` takes it: an outcome is unpacked with fields of the right types, not yet with values their columns hold."""
+    return (
+        _FIRST_MS <= outcome.accepted_at_ms <= _LAST_MS
+        and abs(outcome.status) < 2**31
+        and abs(outcome.duration_ms) < 2**63
+        and bool not in map(type, (outcome.accepted_at_ms, outcome.status, outcome.duration_ms))
+        and all(isinstance(code, str) for code in outcome.logging_error_codes)
     )
 
 

@@ -3,8 +3,10 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.logger.rows import COLUMNS, to_rows
+from services.logger.rows import COLUMNS, is_row, to_rows
 from tests.unit.logger.outcomes import NOON_MS, TYPICAL
 
 ONE_MS_BEFORE_MIDNIGHT = NOON_MS + 12 * 3_600_000 - 1
@@ -74,3 +76,28 @@ def test_no_outcomes_are_no_rows_of_the_same_columns() -> None:
 def test_what_does_not_fit_its_column_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
         to_rows([replace(TYPICAL, **changed)])
+
+
+MS = st.integers(-(2**64), 2**64) | st.sampled_from([-62_135_596_800_000, 253_402_300_799_999, 253_402_300_800_000, True])
+
+
+@given(at=MS, status=MS, duration=MS, codes=st.lists(st.text() | st.integers()).map(tuple))
+def test_what_is_a_row_can_be_written(at: int, status: int, duration: int, codes: tuple[str, ...]) -> None:
+    odd = replace(TYPICAL, accepted_at_ms=at, status=status, duration_ms=duration, logging_error_codes=codes)
+    if is_row(odd):
+        assert to_rows([odd]).num_rows == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"accepted_at_ms": 253_402_300_800_000}, id="a time after the last year"),
+        pytest.param({"status": 2**31}, id="a status of more than 32 bits"),
+        pytest.param({"duration_ms": 2**63}, id="a duration of more than 64 bits"),
+        pytest.param({"status": True}, id="a boolean"),
+        pytest.param({"logging_error_codes": (7,)}, id="a code that is no text"),
+    ],
+)
+def test_what_is_no_row(changed: dict[str, object]) -> None:
+    assert is_row(TYPICAL)
+    assert not is_row(replace(TYPICAL, **changed))  # type: ignore[arg-type]
