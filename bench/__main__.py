@@ -9,7 +9,7 @@ from rich.console import Console
 from bench.campaign import MODELS, SYSTEMS, Campaign, Plan
 from bench.hops import run_hops
 from bench.load import LoadToolMissing
-from bench.measurements import FILE
+from bench.measurements import FILE, HOPS_FILE
 from bench.penstock import DeployFailed
 from bench.places import RESULTS
 from bench.report import write_report
@@ -34,7 +34,8 @@ def run(
     plan = Plan(_chosen(systems, SYSTEMS), _chosen(models, MODELS), rounds, seconds)
     oha = prepare(console, [name for name in plan.systems if name in PEERS_BY_NAME])
     if not resume:
-        (into / FILE).unlink(missing_ok=True)
+        for name in (FILE, HOPS_FILE):
+            (into / name).unlink(missing_ok=True)
     campaign = Campaign(console, into, oha)
     campaign.run(plan)
     write_report(console, into)

@@ -9,12 +9,25 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.cpu import cpu_times, hop_costs, used_s
 from bench.load import Load, Target, closed_loop, open_loop
-from bench.measurements import CLOSED, FILE, OPEN, Measurement, Point, append_measurement, over_rounds, read_measurements, to_measurement
+from bench.measurements import (
+    CLOSED,
+    FILE,
+    HOPS_FILE,
+    OPEN,
+    Measurement,
+    Point,
+    append_row,
+    over_rounds,
+    read_measurements,
+    to_hop_measurement,
+    to_measurement,
+)
 from bench.models import expected_predictions, request_body, saved_model
 from bench.penstock import Stack, own_stack
 from bench.places import BUILT
-from bench.systems import ECHO_CEILING, PEERS_BY_NAME, Running, SystemFailed, running_peer, tree_cpu_s
+from bench.systems import ECHO_CEILING, PEERS_BY_NAME, Running, SystemFailed, running_peer
 
 PENSTOCK, PENSTOCK_TWO = "penstock", "penstock-2"
 SETTINGS: dict[str, dict[str, str]] = {PENSTOCK: {}, PENSTOCK_TWO: {"PENSTOCK_INGRESS_PROCESSES": "2"}}
@@ -53,7 +66,7 @@ class Campaign:
 
     def __init__(self, console: Console, folder: Path, oha: Path) -> None:
         self._console = console
-        self._file = folder / FILE
+        self._file, self._hops_file = folder / FILE, folder / HOPS_FILE
         self._oha = oha
         self._known = read_measurements(self._file)
         self.failures: list[str] = []
@@ -101,12 +114,16 @@ class Campaign:
         closed_loop(running.target, WARM_UP_CONNECTIONS, WARM_UP_S)
         for point in points:
             time.sleep(SETTLE_S)
-            before_s = running.cpu_s()
+            before = running.cpu_times()
             load = drive(running.target, point)
-            self._keep(to_measurement(point, load, running.cpu_s() - before_s))
+            after = running.cpu_times()
+            self._keep(to_measurement(point, load, used_s(before, after)))
+            if point.system in SETTINGS:
+                for cost in hop_costs(before, after):
+                    append_row(self._hops_file, to_hop_measurement(point, load, cost))
 
     def _keep(self, measured: Measurement) -> None:
-        append_measurement(self._file, measured)
+        append_row(self._file, measured)
         self._known.append(measured)
         unit = "connections" if measured.loop == CLOSED else "requests/s due"
         self._console.print(
@@ -145,5 +162,4 @@ def _deployed(stack: Stack, model: str) -> Iterator[Running]:
         answer = stack.ask(endpoint, request_body())
         if answer.json().get("predictions") != expected_predictions(folder):
             raise SystemFailed(f"penstock answers {answer.text[:300]}")
-        supervisor = stack.status()["supervisor"]
-        yield Running(Target(stack.url(endpoint), body, token=stack.token), lambda: tree_cpu_s(supervisor))
+        yield Running(Target(stack.url(endpoint), body, token=stack.token), lambda: cpu_times(stack.status()))

@@ -38,13 +38,25 @@ def cpu_times(status: Mapping[str, Any]) -> CpuTimes:
     return times
 
 
+def family_cpu_times(pid: int, name: str) -> CpuTimes:
+    """CPU seconds of a process and all that it started, all as the one hop `name`."""
+    times: CpuTimes = {}
+    _add(times, name, name, pid)
+    return times
+
+
 def hop_costs(before: CpuTimes, after: CpuTimes) -> list[HopCost]:
     """What each hop used meanwhile, in the order of `HOPS`; a process that began meanwhile counts whole, one that ended not at all."""
     costs = []
     for hop in HOPS:
         mine = {key: cpu_s for key, cpu_s in after.items() if key[0] == hop}
-        costs.append(HopCost(hop, sum(cpu_s - before.get(key, 0.0) for key, cpu_s in mine.items()), len(mine)))
+        costs.append(HopCost(hop, used_s(before, mine), len(mine)))
     return costs
+
+
+def used_s(before: CpuTimes, after: CpuTimes) -> float:
+    """What all of them used meanwhile; processes count as in `hop_costs`."""
+    return sum(cpu_s - before.get(key, 0.0) for key, cpu_s in after.items())
 
 
 def per_request_us(cpu_s: float, requests: int) -> float:

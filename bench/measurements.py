@@ -1,15 +1,17 @@
 """The measurements of a run as lines of a CSV file: one a system, model, load and round."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
+from typing import Any, TypeVar
 
+from bench.cpu import HopCost, per_request_us
 from bench.load import Load
 
 CLOSED, OPEN = "closed", "open"
-FILE = "measurements.csv"
+FILE, HOPS_FILE = "measurements.csv", "hops.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,23 @@ class Measurement:
         return Point(self.round, self.system, self.model, self.loop, self.level)
 
 
+@dataclass(frozen=True, slots=True)
+class HopMeasurement:
+    """CPU time a request of one hop of Penstock."""
+
+    round: int
+    system: str
+    model: str
+    loop: str
+    level: int
+    hop: str
+    cpu_us: float
+
+
+R = TypeVar("R", Measurement, HopMeasurement)
+_CONVERTERS: dict[Any, Callable[[str], Any]] = {str: str, int: int, float: float}
+
+
 def to_measurement(point: Point, load: Load, cpu_s: float) -> Measurement:
     return Measurement(
         **asdict(point),
@@ -58,26 +77,32 @@ def to_measurement(point: Point, load: Load, cpu_s: float) -> Measurement:
         p90_ms=round(load.p90_ms, 3),
         p99_ms=round(load.p99_ms, 3),
         max_ms=round(load.max_ms, 3),
-        cpu_us=round(cpu_s / load.requests * 1e6, 1) if load.requests else 0.0,
+        cpu_us=round(per_request_us(cpu_s, load.requests), 1),
     )
+
+
+def to_hop_measurement(point: Point, load: Load, cost: HopCost) -> HopMeasurement:
+    return HopMeasurement(**asdict(point), hop=cost.hop, cpu_us=round(per_request_us(cost.cpu_s, load.requests), 1))
 
 
 def read_measurements(file: Path) -> list[Measurement]:
     """Empty when there is no such file. Raises ValueError on a file of another shape."""
-    if not file.exists():
-        return []
-    with file.open(newline="") as lines:
-        return [_parse(line) for line in csv.DictReader(lines)]
+    return list(_rows(file, Measurement))
 
 
-def append_measurement(file: Path, measurement: Measurement) -> None:
+def read_hop_measurements(file: Path) -> list[HopMeasurement]:
+    """As `read_measurements`."""
+    return list(_rows(file, HopMeasurement))
+
+
+def append_row(file: Path, row: Measurement | HopMeasurement) -> None:
     is_new = not file.exists()
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", newline="") as lines:
-        writer = csv.DictWriter(lines, [f.name for f in fields(Measurement)])
+        writer = csv.DictWriter(lines, [f.name for f in fields(row)])
         if is_new:
             writer.writeheader()
-        writer.writerow(asdict(measurement))
+        writer.writerow(asdict(row))
 
 
 def over_rounds(measurements: Iterable[Measurement], system: str, model: str, loop: str, level: int | None, figure: str) -> float | None:
@@ -90,9 +115,12 @@ def over_rounds(measurements: Iterable[Measurement], system: str, model: str, lo
     return median(found) if found else None
 
 
-def _parse(line: dict[str, str]) -> Measurement:
-    kinds = {f.name: f.type for f in fields(Measurement)}
-    if set(line) != set(kinds):
-        raise ValueError(f"not a file of measurements: its columns are {', '.join(map(str, line))}")
-    convert = {str: str, int: int, float: float}
-    return Measurement(**{name: convert[kinds[name]](value) for name, value in line.items()})  # type: ignore[index]
+def _rows(file: Path, kind: type[R]) -> Iterator[R]:
+    if not file.exists():
+        return
+    converters = {f.name: _CONVERTERS[f.type] for f in fields(kind)}
+    with file.open(newline="") as lines:
+        for line in csv.DictReader(lines):
+            if set(line) != set(converters):
+                raise ValueError(f"{file.name} has other columns: {', '.join(map(str, line))}")
+            yield kind(**{name: converters[name](value) for name, value in line.items()})

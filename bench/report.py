@@ -6,11 +6,22 @@ import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 
-from bench.goals import Verdict, judge, losses
-from bench.measurements import CLOSED, FILE, OPEN, Measurement, over_rounds, read_measurements
+from bench.goals import SUBJECT, Verdict, judge, losses
+from bench.measurements import (
+    CLOSED,
+    FILE,
+    HOPS_FILE,
+    OPEN,
+    HopMeasurement,
+    Measurement,
+    over_rounds,
+    read_hop_measurements,
+    read_measurements,
+)
 from bench.places import BENCH, BUILT, PROJECT, RESULTS
 from bench.setup import PLOTS
 
@@ -24,7 +35,7 @@ def write_report(console: Console, folder: Path) -> None:
     if not measurements:
         console.print("nothing was measured")
         return
-    text = to_markdown(measurements, _machine())
+    text = to_markdown(measurements, read_hop_measurements(folder / HOPS_FILE), _machine())
     (folder / "report.md").write_text(text)
     subprocess.run([BUILT / "environments" / PLOTS / "bin" / "python", BENCH / "plots.py", folder / FILE, folder], check=True)
     if folder.resolve() == RESULTS.resolve() and PAGE.exists():
@@ -36,11 +47,12 @@ def write_report(console: Console, folder: Path) -> None:
     console.print(f"report: {folder / 'report.md'}", highlight=False, soft_wrap=True)
 
 
-def to_markdown(measurements: Sequence[Measurement], machine: str) -> str:
+def to_markdown(measurements: Sequence[Measurement], hops: Sequence[HopMeasurement], machine: str) -> str:
     rounds = max(m.round for m in measurements)
     head = f"Medians over {rounds} round{'s' * (rounds > 1)}, {machine}."
     parts = [head, "### Figures to reach", goal_table(judge(measurements)), "### Throughput and latency", *_model_tables(measurements)]
-    parts += ["### Open loop at half of each one's peak", open_table(measurements), "### Where Penstock loses", _loss_list(measurements)]
+    parts += ["### Open loop at half of each one's peak", open_table(measurements)]
+    parts += ["### Where Penstock's CPU time goes", hop_table(hops), "### Where Penstock loses", _loss_list(measurements)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,6 +80,17 @@ def open_table(measurements: Sequence[Measurement]) -> str:
         if m.loop == OPEN:
             latencies = f"{m.p50_ms:.1f} | {m.p90_ms:.1f} | {m.p99_ms:.1f}"
             lines.append(f"| {m.model} | {m.system} | {m.level:,} | {m.per_second:,.0f} | {latencies} | {m.failed} |")
+    return "\n".join(lines)
+
+
+def hop_table(hops: Sequence[HopMeasurement]) -> str:
+    """CPU µs a request of each hop of Penstock, linear model, medians over the rounds."""
+    mine = [h for h in hops if (h.system, h.model, h.loop) == (SUBJECT, "linear", CLOSED)]
+    levels = sorted({h.level for h in mine})
+    lines = ["| linear, CPU µs a request | " + " | ".join(f"{level} conn." for level in levels) + " |", "|---" * (len(levels) + 1) + "|"]
+    for hop in dict.fromkeys(h.hop for h in mine):
+        costs = [median(h.cpu_us for h in mine if (h.hop, h.level) == (hop, level)) for level in levels]
+        lines.append(f"| {hop} | " + " | ".join(f"{cost:,.0f}" for cost in costs) + " |")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 
+from bench.cpu import CpuTimes, family_cpu_times
 from bench.load import Target
 from bench.models import COLUMNS, arrays_body, request_body, row
 from bench.places import BUILT, PEERS
@@ -66,10 +67,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A system that answers. `cpu_s` is what all its processes have used since they began."""
+    """A system that answers, and a look at the CPU time of its processes."""
 
     target: Target
-    cpu_s: Callable[[], float]
+    cpu_times: Callable[[], CpuTimes]
 
 
 def environment_of(name: str) -> Path:
@@ -93,20 +94,9 @@ def running_peer(peer: Peer, model: Path, expected: Any) -> Iterator[Running]:
     target = Target(f"http://{LOOPBACK}:{start.port}{peer.path}", body)
     try:
         _wait_for_answer(peer, target, process, expected, scratch / "log")
-        yield Running(target, lambda: tree_cpu_s(process.pid))
+        yield Running(target, lambda: family_cpu_times(process.pid, peer.name))
     finally:
         _stop(process)
-
-
-def tree_cpu_s(pid: int) -> float:
-    """CPU seconds of a process and all it started that is still alive."""
-    total = 0.0
-    root = psutil.Process(pid)
-    for process in (root, *root.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
 
 
 def _wait_for_answer(peer: Peer, target: Target, process: "subprocess.Popen[bytes]", expected: Any, log: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.goals import judge, losses
-from bench.measurements import CLOSED, OPEN, Measurement, append_measurement, over_rounds, read_measurements
+from bench.measurements import CLOSED, OPEN, HopMeasurement, Measurement, append_row, over_rounds, read_measurements
 from bench.report import to_markdown
 
 ONE = Measurement(1, "penstock", "linear", CLOSED, 64, 5_000, 0, 5.0, 1_000.0, 10.0, 20.0, 30.0, 40.0, 400.0)
@@ -33,7 +33,7 @@ MLSERVER = replace(ONE, system="mlserver", per_second=250.0, p50_ms=50.0, p99_ms
         pytest.param(
             [replace(ONE, loop=OPEN, level=500)], "p99 against p50", 3.0, True, id="the open loop is found at whatever rate it had"
         ),
-        pytest.param([ONE], "cores for", 10.0, True, id="cores come from CPU time a request"),
+        pytest.param([replace(ONE, level=256)], "cores for", 10.0, True, id="cores come from CPU time a request"),
     ],
 )
 def test_judge(measurements: list[Measurement], what: str, measured: float | None, holds: bool | None) -> None:
@@ -53,11 +53,12 @@ def test_figures_are_medians_over_the_rounds() -> None:
 
 def test_a_file_of_measurements_comes_back_as_it_was_written(tmp_path: Path) -> None:
     for measurement in (ONE, MLFLOW):
-        append_measurement(tmp_path / "m.csv", measurement)
+        append_row(tmp_path / "m.csv", measurement)
     assert read_measurements(tmp_path / "m.csv") == [ONE, MLFLOW]
 
 
 def test_the_report_says_what_was_not_measured() -> None:
-    text = to_markdown([ONE, MLFLOW], "2 cores")
+    text = to_markdown([ONE, MLFLOW], [HopMeasurement(1, "penstock", "linear", CLOSED, 64, "kafka", 120.0)], "2 cores")
+    assert "| kafka | 120 |" in text
     assert "| linear, 64 connections, against mlflow serve | ≥ 40 × | 40.00 × | holds |" in text
     assert "| forest, 64 connections, against the best peer | ≥ 2 × | not measured |" in text
