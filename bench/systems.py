@@ -193,10 +193,17 @@ PEERS_BY_NAME: Mapping[str, Peer] = MappingProxyType(
         peer.name: peer
         for peer in (
             Peer("mlflow", _mlflow, Tuning(workers=2)),
-            Peer("mlserver", _mlserver, path="/v2/models/model/infer", body=_v2_body, predictions=_v2_predictions),
-            Peer("bentoml", _bentoml, Tuning(wait_s=10.0), body=arrays_body, predictions=_array_predictions, variables=_bentoml_variables),
-            Peer("ray", lambda s: [_python("ray"), str(PEERS / "ray" / "serve_model.py"), *s.arguments()]),
-            Peer("litserve", lambda s: [_python("litserve"), str(PEERS / "litserve" / "serve.py"), *s.arguments()]),
+            Peer("mlserver", _mlserver, Tuning(max_batch=256), path="/v2/models/model/infer", body=_v2_body, predictions=_v2_predictions),
+            Peer(
+                "bentoml",
+                _bentoml,
+                Tuning(workers=2, wait_s=10.0),
+                body=arrays_body,
+                predictions=_array_predictions,
+                variables=_bentoml_variables,
+            ),
+            Peer("ray", lambda s: [_python("ray"), str(PEERS / "ray" / "serve_model.py"), *s.arguments()], Tuning(wait_s=0.02)),
+            Peer("litserve", lambda s: [_python("litserve"), str(PEERS / "litserve" / "serve.py"), *s.arguments()], Tuning(wait_s=0.001)),
         )
     }
 )
