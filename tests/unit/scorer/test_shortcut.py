@@ -13,7 +13,7 @@ import mlflow.sklearn
 import numpy
 import pandas
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -116,7 +116,7 @@ def test_nobody_can_tell_from_the_answer_who_else_was_scored(name: str, loaded: 
     assert row_wise, why
     together = 0
 
-    @settings(max_examples=25, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(bodies(), min_size=2, max_size=12))
     def try_some(some: list[bytes]) -> None:
         nonlocal together
