@@ -13,12 +13,14 @@ from redis.exceptions import RedisError
 from services.ingress.replies import Replies
 from services.shared.envelope import unpack_replies
 from services.shared.errors import EnvelopeInvalid
+from services.shared.settings import MIB
 from services.shared.topics import reply_stream
 
 STREAM_TTL_S = 60  # an abandoned stream goes by itself
 CHECK_EVERY_S = 1.0
 BLOCK_MS = 1_000
 ENTRIES_PER_READ = 32  # an entry may hold one 16 MiB reply
+UNTRIMMED_BYTES = 32 * MIB  # of read replies, and a trim comes at once: large ones must not fill Redis for a second
 
 StreamEntries = dict[bytes, list[list[tuple[bytes, dict[bytes, bytes]]]]]  # what XREAD gives over RESP3
 
@@ -40,6 +42,7 @@ class ReplyReader:
         self._on_lost = on_lost
         self._last_id = b"0-0"
         self._checked_at = float("-inf")
+        self._untrimmed_bytes = 0
         self._run_id = ""
         self._connected = True
         self._lost = False
@@ -66,12 +69,12 @@ class ReplyReader:
         await self._redis.delete(self._stream)
 
     async def _check(self) -> None:
-        """Once a second: keep the stream alive, trim what was read, and notice when it is gone."""
-        if time.monotonic() - self._checked_at < CHECK_EVERY_S:
+        """Once a second, or after much was read: keep the stream alive, trim what was read, and notice when it is gone."""
+        if time.monotonic() - self._checked_at < CHECK_EVERY_S and self._untrimmed_bytes < UNTRIMMED_BYTES:
             return
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.expire(self._stream, STREAM_TTL_S)
-            pipeline.xtrim(self._stream, minid=self._last_id, approximate=False)
+            pipeline.xtrim(self._stream, minid=_after(self._last_id), approximate=False)
             alive, _ = await pipeline.execute()
         restarted = not self._connected and self._run_id != await self._read_run_id()
         self._lost = self._lost or restarted or not alive  # stays, should Redis go away again before what waits was produced
@@ -83,6 +86,7 @@ class ReplyReader:
             await self._on_lost()
             self._lost = False
         self._connected = True
+        self._untrimmed_bytes = 0
         self._checked_at = time.monotonic()
 
     async def _read_run_id(self) -> str:
@@ -98,8 +102,15 @@ class ReplyReader:
     def _settle(self, packed: bytes | None) -> None:
         if packed is None:
             return  # the entry that made the stream
+        self._untrimmed_bytes += len(packed)
         try:
             for reply in unpack_replies(packed):
                 self._replies.settle(reply)
         except EnvelopeInvalid:
             log.exception("entry of the reply stream is no pack of replies")
+
+
+def _after(entry_id: bytes) -> str:
+    """The next id Redis can give out. A trim keeps the entry it names: for as long as nothing comes, that may be a reply of 16 MiB."""
+    milliseconds, sequence = entry_id.decode().split("-")
+    return f"{milliseconds}-{int(sequence) + 1}"

@@ -18,7 +18,7 @@ from services.shared.envelope import ScoringReply, ScoringRequest, new_request_i
 from services.shared.errors import PayloadTooLarge, TryAgainLater
 from services.shared.kafka_clients import new_consumer
 from services.shared.redis_clients import new_blocking_redis, new_redis
-from services.shared.settings import KafkaSettings, RedisSettings
+from services.shared.settings import MIB, KafkaSettings, RedisSettings
 from services.shared.topics import MAX_RECORD_BYTES, create_topics, online_topic, pool_topic, reply_stream
 
 
@@ -132,6 +132,27 @@ async def test_replies_settle_those_who_wait_and_nobody_else(redis: Redis, redis
             async with asyncio.timeout(10):
                 assert (await first.reply).body == b"yes"
             assert not second.reply.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await blocking.aclose()
+
+
+async def test_what_was_read_leaves_redis_though_nothing_comes_after_it(redis: Redis, redis_settings: RedisSettings) -> None:
+    """The last reply too, which a trim by its own id would keep; the stream itself stays, since hosts make none."""
+    ingress_id, stranger = uuid4().hex, ScoringReply("stranger", 200, "text/plain", b"x" * 16 * MIB)
+    blocking = new_blocking_redis(redis_settings)
+    reader = ReplyReader(blocking, redis, ingress_id, Replies(), lambda: asyncio.sleep(0))
+    await reader.open()
+    task = asyncio.create_task(reader.run(), name="reader")
+    stream = reply_stream(ingress_id)
+    try:
+        for _ in range(3):
+            await redis.xadd(stream, {b"p": pack_replies([stranger])})
+        async with asyncio.timeout(10):
+            while await redis.xlen(stream):
+                await asyncio.sleep(0.01)
+        assert await redis.exists(stream)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
