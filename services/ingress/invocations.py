@@ -26,7 +26,7 @@ from services.ingress.traffic import choose_partition
 from services.shared import clock
 from services.shared.endpoints import ControlState
 from services.shared.envelope import ScoringReply, ScoringRequest, new_request_id
-from services.shared.errors import ContentTypeUnsupported, PoolNotReady, QueueFull
+from services.shared.errors import ContentTypeUnsupported, EndpointNotFound, PoolNotReady, QueueFull
 from services.shared.event_log import EventLog
 from services.shared.telemetry import REQUEST_DURATION, REQUESTS, span, traceparent_of
 from services.shared.topics import reply_stream
@@ -127,9 +127,17 @@ class Invocations:
         Nothing may be awaited between the snapshot and the entry among those that wait: a request that is in neither would
         not keep the pool from being removed (R10). So after a look for partitions, route again.
         """
+        is_latest = False
         while True:
             state = self._confirmed_state()  # again: the body may have taken its time
-            destination = self._destinations.choose(state, invoked.name, invoked.served, random.random())
+            try:
+                destination = self._destinations.choose(state, invoked.name, invoked.served, random.random())
+            except (EndpointNotFound, PoolNotReady):
+                if is_latest:
+                    raise
+                await self._events.refresh()  # another ingress may have told the caller what is not folded here yet
+                is_latest = True
+                continue
             partitions = await self._requests.partitions(destination.pool_id)
             if state is self._events.snapshot():
                 return destination, partitions, state.next_offset

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, cast
 
+import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -51,6 +52,7 @@ class Stream:
         self.state, self.replies, self.produced = ControlState(), replies, list[str]()
         self.cancelled, self.answers = list[str](), True
         self.on_look: Callable[[], None] = lambda: None
+        self.unread = list[ControlEvent]()  # in the log, and not folded here yet
 
     def fold(self, events: list[ControlEvent]) -> None:
         for event in events:
@@ -58,6 +60,10 @@ class Stream:
 
     def is_confirmed(self) -> bool:
         return True
+
+    async def refresh(self) -> None:
+        unread, self.unread = self.unread, []
+        self.fold(unread)
 
     def snapshot(self) -> ControlState:
         return self.state
@@ -91,6 +97,21 @@ async def test_a_pool_retired_while_its_partitions_were_looked_up_gets_no_reques
     stream.on_look = lambda: stream.fold(UPDATED)
     assert await answer_to(request(), stream) == 200
     assert stream.produced == ["e-a-2"]
+
+
+@pytest.mark.parametrize("folded", [pytest.param(1, id="unknown here"), pytest.param(2, id="not ready here")])
+async def test_an_endpoint_that_another_ingress_says_is_ready_is_scored(folded: int) -> None:
+    stream = Stream(Replies())
+    stream.fold(SERVING[:folded])
+    stream.unread = SERVING[folded:]
+    assert await answer_to(request(), stream) == 200
+
+
+@pytest.mark.parametrize(("folded", "status"), [(1, 404), (2, 503)])
+async def test_an_endpoint_that_is_not_there_at_the_logs_end_is_refused(folded: int, status: int) -> None:
+    stream = Stream(Replies())
+    stream.fold(SERVING[:folded])
+    assert await answer_to(request(), stream) == status
 
 
 async def hung_up(stream: Stream, hang_up: Callable[[Request], None]) -> None:
