@@ -1,5 +1,6 @@
 """`python -m bench`: what `make bench` runs, and its parts one by one."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def _chosen(given: str, known: tuple[str, ...]) -> list[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
     try:
         app()
     except (DeployFailed, LoadToolMissing) as error:
