@@ -104,7 +104,7 @@ def _ingress_steps(request: ScoringRequest, text: bytes) -> Iterator[Step]:
     limits, in_flight = QueueLimits(10.0, 4096, 120.0), dict.fromkeys(range(4), 8)
     packed = pack_replies([ScoringReply(request.request_id, 200, JSON_TYPE, text)] * TOGETHER)
     yield Step("ingress", "identify", lambda: callers.identify(f"Bearer {TOKEN}", state))
-    yield Step("ingress", "should_refuse", lambda: should_refuse(10, 10, report, limits))
+    yield Step("ingress", "should_refuse", lambda: should_refuse(10, 10, report, limits, 0))
     yield Step("ingress", "new_request_id", new_request_id)
     yield Step("ingress", "choose_partition", lambda: choose_partition((0, 1, 2, 3), in_flight, (random.random(), random.random())))
     yield Step("ingress", "request_headers", lambda: request_headers(request))

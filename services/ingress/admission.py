@@ -27,15 +27,16 @@ def estimate_wait_s(queued: int, report: PoolReport | None) -> float | None:
     return queued / rate if rate else None
 
 
-def should_refuse(in_flight: int, pool_in_flight: int, report: PoolReport | None, limits: QueueLimits) -> Refusal | None:
-    """Decide on one request.
+def should_refuse(in_flight: int, pool_in_flight: int, report: PoolReport | None, limits: QueueLimits, now_ms: int) -> Refusal | None:
+    """Decide on one request; `in_flight` are all of this process, `pool_in_flight` those of the pool, in every process as far as known.
 
-    The queue is the pool's lag as the scaler last saw it, or this process's own share if that is more by now. Without a
-    known evaluation time nothing but `max_in_flight` refuses: a pool that never scored is given a chance.
+    The queue is what waits in the processes, or what should be left of the lag the scaler saw if that is more: nobody may
+    wait any more for what an ingress that died has left. Without a known evaluation time nothing but `max_in_flight` refuses:
+    a pool that never scored is given a chance.
     """
     if in_flight >= limits.max_in_flight:
         return Refusal("Too many requests are waiting in this process.", 1)
-    queued = max(pool_in_flight, (report.lag or 0) if report else 0)
+    queued = max(pool_in_flight, report.lag_left(now_ms) if report else 0)
     wait_s = estimate_wait_s(queued, report)
     allowed_s = min(limits.max_queue_wait_s, limits.deadline_s)
     if wait_s is None or wait_s <= allowed_s:

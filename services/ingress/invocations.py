@@ -144,7 +144,8 @@ class Invocations:
 
     def _admit(self, pool_id: str) -> None:
         """Raises QueueFull; nudges the scaler when the pool is at zero."""
-        refusal = should_refuse(len(self._replies), self._replies.in_flight(pool_id), self._pools.report(pool_id), self._limits)
+        queued, report = self._pools.in_flight(pool_id), self._pools.report(pool_id)
+        refusal = should_refuse(len(self._replies), queued, report, self._limits, clock.now_ms())
         if refusal:
             raise QueueFull(refusal.reason, refusal.retry_after_s)
         if self._pools.is_asleep(pool_id):

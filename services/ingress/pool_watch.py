@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -10,7 +11,16 @@ from services.ingress.replies import Replies
 from services.ingress.request_log import RequestLog
 from services.shared.clock import now_ms
 from services.shared.event_log import EventLog
-from services.shared.presence import REPORT_EVERY_S, IngressReport, PoolReport, forget_ingress, read_pools, report_ingress
+from services.shared.presence import (
+    REPORT_EVERY_S,
+    IngressReport,
+    PoolReport,
+    forget_ingress,
+    in_flight_elsewhere,
+    read_ingresses,
+    read_pools,
+    report_ingress,
+)
 from services.shared.topics import NUDGE_CHANNEL
 
 log = logging.getLogger(__name__)
@@ -26,6 +36,7 @@ class PoolWatch:
         self._replies = replies
         self._requests = requests
         self._reports: dict[str, PoolReport] = {}
+        self._elsewhere: Mapping[str, int] = {}
         self._nudges: set[str] = set()
         self._nudged = asyncio.Event()
 
@@ -34,6 +45,13 @@ class PoolWatch:
 
     def reports(self) -> dict[str, PoolReport]:
         return self._reports
+
+    def in_flight(self, pool_id: str) -> int:
+        """Requests that wait for the pool: here as of now, in the other processes as of their last reports.
+
+        In the first second of a burst each process knows of itself alone, so that together they may admit as many queues as they are.
+        """
+        return self._replies.in_flight(pool_id) + self._elsewhere.get(pool_id, 0)
 
     def is_asleep(self, pool_id: str) -> bool:
         report = self._reports.get(pool_id)
@@ -70,6 +88,9 @@ class PoolWatch:
     async def _exchange(self) -> None:
         state = self._events.snapshot()
         routed_from = self._replies.routed_from(state.next_offset)
-        await report_ingress(self._redis, IngressReport(ingress_id=self._ingress_id, routed_from=routed_from, at_ms=now_ms()))
+        in_flight = self._replies.in_flight_by_pool()
+        report = IngressReport(ingress_id=self._ingress_id, routed_from=routed_from, in_flight=in_flight, at_ms=now_ms())
+        await report_ingress(self._redis, report)
+        self._elsewhere = in_flight_elsewhere(await read_ingresses(self._redis, now_ms()), self._ingress_id)
         self._reports = {r.pool_id: r for r in await read_pools(self._redis, list(state.pools))}
         self._requests.forget_pools(set(state.pools))

@@ -108,6 +108,9 @@ class Replies:
     def in_flight(self, pool_id: str) -> int:
         return self._by_pool.get(pool_id, 0)
 
+    def in_flight_by_pool(self) -> dict[str, int]:
+        return dict(self._by_pool)
+
     def in_flight_by_partition(self, pool_id: str) -> dict[int, int]:
         return self._by_partition.get(pool_id, {})
 

@@ -1,7 +1,8 @@
 """What processes tell each other about themselves through Redis: short-lived, rewritten every second, never the truth."""
 
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,6 +41,7 @@ class IngressReport(_Report):
 
     ingress_id: str
     routed_from: int
+    in_flight: dict[str, int] = {}  # pool id → requests that wait
     at_ms: int
 
 
@@ -60,6 +62,13 @@ class PoolReport(_Report):
     def drain_rate_at_max(self) -> float | None:
         """Requests/s the pool scores at its largest size."""
         return self.max_replicas * LANES_PER_REPLICA / self.evaluation_s if self.evaluation_s else None
+
+    def lag_left(self, at_ms: int) -> int:
+        """What is left of the lag after what the pool has scored since, at the size it had; 0 where the lag is not known."""
+        if not self.lag or not self.evaluation_s:
+            return self.lag or 0
+        scored = self.ready * LANES_PER_REPLICA / self.evaluation_s * max(0, at_ms - self.at_ms) / 1000
+        return max(0, self.lag - int(scored))
 
 
 R = TypeVar("R", bound=_Report)
@@ -97,6 +106,15 @@ async def read_ingresses(redis: Redis, now_ms: int) -> list[IngressReport]:
     if stale:
         await redis.hdel(INGRESSES_KEY, *stale)
     return [r for r in reports if r.ingress_id not in stale]
+
+
+def in_flight_elsewhere(reports: Iterable[IngressReport], ingress_id: str) -> Mapping[str, int]:
+    """Pool id → requests that wait in all other ingress processes; 0 for a pool nobody names."""
+    total: Counter[str] = Counter()
+    for report in reports:
+        if report.ingress_id != ingress_id:
+            total.update(report.in_flight)
+    return total
 
 
 async def knows_reporters(redis: Redis) -> bool:

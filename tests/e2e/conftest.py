@@ -72,6 +72,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
         "PENSTOCK_REDIS_PORT": "0",
         "PENSTOCK_MLFLOW_PORT": "0",
         "PENSTOCK_INGRESS_PROCESSES": "2",
+        "PENSTOCK_INGRESS_MAX_QUEUE_WAIT_S": "3",
         "PENSTOCK_SCALER_TICK_S": "0.5",
         "PENSTOCK_SCALER_IDLE_TO_ZERO_S": "5",
         "PENSTOCK_SCALER_DOWN_INTERVAL_S": "5",

@@ -26,6 +26,7 @@ class Sent:
     prediction: float | None = None
     request_id: str | None = None
     latency_s: float = 0.0
+    retry_after: str | None = None
 
 
 @dataclass

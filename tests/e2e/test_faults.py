@@ -205,7 +205,7 @@ async def test_a_slow_evaluation_is_a_504_and_its_neighbours_are_answered(
 
 
 async def test_what_would_wait_too_long_is_refused_with_a_time_to_come_back(stack: Stack, deploy: Deploy) -> None:
-    """Four lanes of half a second are 8 requests/s; 10 s of queue are 80, and each of the two ingress processes sees its own."""
+    """Four lanes of half a second are 8 requests/s; 3 s of queue are 24, and in a burst each of the two ingress processes sees its own."""
     endpoint = deploy()
     body = {"inputs": {"x": [1.0]}, "params": {"sleep_s": 0.5}}
     async with _http(stack) as http:

@@ -107,6 +107,15 @@ async def test_a_body_over_the_limit_is_refused(chunks: list[bytes]) -> None:
         await read_body(request(*chunks), 4, 60)
 
 
+async def test_a_body_over_the_limit_that_is_only_offered_is_not_asked_for() -> None:
+    async def receive() -> Message:
+        raise AssertionError("to receive is to say 100 Continue")
+
+    headers = [(b"expect", b"100-Continue"), (b"content-length", b"5")]
+    with pytest.raises(PayloadTooLarge, match="larger than the limit of 4 bytes"):
+        await read_body(Request({"type": "http", "method": "POST", "path": "/x", "headers": headers}, receive), 4, 60)
+
+
 async def test_a_body_that_does_not_end_in_time_is_refused() -> None:
     async def receive() -> Message:
         if left:

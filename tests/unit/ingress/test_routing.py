@@ -86,10 +86,13 @@ POOL = PoolReport(pool_id="p", wanted=1, ready=1, reason="", lag=0, evaluation_s
         pytest.param(99, 99, POOL.model_copy(update={"evaluation_s": None, "lag": 9999}), LIMITS, None, id="a pool that never scored"),
         pytest.param(99, 99, None, LIMITS, None, id="no report at all"),
         pytest.param(0, 0, POOL.model_copy(update={"lag": None}), LIMITS, None, id="an unknown lag"),
+        pytest.param(
+            0, 0, POOL.model_copy(update={"lag": 840, "at_ms": -999}), LIMITS, None, id="what was scored since the report is no queue"
+        ),
     ],
 )
 def test_admission(in_flight: int, of_pool: int, report: PoolReport | None, limits: QueueLimits, retry_after_s: int | None) -> None:
-    refusal = should_refuse(in_flight, of_pool, report, limits)
+    refusal = should_refuse(in_flight, of_pool, report, limits, now_ms=1)
     assert (refusal.retry_after_s if refusal else None) == retry_after_s
 
 

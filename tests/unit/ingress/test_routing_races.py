@@ -70,6 +70,9 @@ class Stream:
 
     def report(self, _: str) -> None: ...
 
+    def in_flight(self, _: str) -> int:
+        return 0
+
     def is_asleep(self, _: str) -> bool:
         return False
 
