@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any, NoReturn
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from services.shared.errors import BodyTooSlow, ParameterInvalid, PayloadTooLarge, RequestRejected
@@ -19,8 +20,10 @@ async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> byt
     in time, and Starlette's ClientDisconnect when its sender is gone.
 
     What is too long is drained, unkept, for as long as it is short enough: a connection cut in mid-upload makes the SDK
-    upload again for five minutes (databricks_surface §1.6).
+    upload again for five minutes (databricks_surface §1.6). A sender who asks whether to send it is spared that.
     """
+    if _asks_to_send(request.headers, limit_bytes):
+        raise _too_large(limit_bytes)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -36,8 +39,17 @@ async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> byt
     except TimeoutError as error:
         raise BodyTooSlow(f"The request body did not arrive within {timeout_s:g} seconds.") from error
     if size > limit_bytes:
-        raise PayloadTooLarge(f"The request body is larger than the limit of {limit_bytes} bytes.")
+        raise _too_large(limit_bytes)
     return b"".join(chunks)
+
+
+def _asks_to_send(headers: Headers, limit_bytes: int) -> bool:
+    """Whether a body over the limit is announced, and held back until we say that we want it (RFC 9110 §10.1.1)."""
+    return headers.get("expect", "").lower() == "100-continue" and int(headers.get("content-length", 0)) > limit_bytes
+
+
+def _too_large(limit_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request body is larger than the limit of {limit_bytes} bytes.")
 
 
 async def read_json_object(request: Request) -> dict[str, Any]:

@@ -20,6 +20,10 @@ SIGNATURE = ModelSignature(
 )
 
 
+ECHO_SIGNATURE = ModelSignature(Schema([ColSpec("string", "text")]), Schema([ColSpec("string")]))
+EXAMPLE = {"x": [1.0], "text": ["a"]}
+
+
 class Affine(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """x → factor · x + offset. `x` < 0 raises; `x` = 666 kills the process that evaluates it."""
 
@@ -45,7 +49,14 @@ class Unloadable(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return []
 
 
-def register(tracking_uri: str, name: str, model: mlflow.pyfunc.PythonModel) -> str:
+class Echo(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """text → the same text, however long."""
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
+        return [str(text) for text in model_input["text"]]
+
+
+def register(tracking_uri: str, name: str, model: mlflow.pyfunc.PythonModel, signature: ModelSignature = SIGNATURE) -> str:
     """Register a model; returns its version."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the model's environment has no tests to import
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
@@ -55,8 +66,8 @@ def register(tracking_uri: str, name: str, model: mlflow.pyfunc.PythonModel) -> 
             name="model",
             python_model=model,
             registered_model_name=name,
-            signature=SIGNATURE,
-            input_example=pd.DataFrame({"x": [1.0]}),
+            signature=signature,
+            input_example=pd.DataFrame(EXAMPLE)[signature.inputs.input_names()],
             pip_requirements=REQUIREMENTS,
         )
     return str(logged.registered_model_version)
