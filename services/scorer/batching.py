@@ -10,6 +10,7 @@ LONGEST_S = 1.0  # R13
 QUICK_SHARE_S = 0.02
 QUICK_LANES = 2
 NEWEST_WEIGHT = 0.2
+FIRST_PAUSE, LONGEST_PAUSE = 8, 256  # requests
 
 
 def most_members(share_s: float | None) -> int:
@@ -44,3 +45,24 @@ def next_share_s(known_s: float | None, share_s: float) -> float:
     if known_s is None or share_s > known_s * 10:
         return share_s
     return known_s + NEWEST_WEIGHT * (share_s - known_s)
+
+
+class Company:
+    """Whether it is worth sending requests together. After a batch of which none could be, they go one by one for a while, then longer."""
+
+    def __init__(self) -> None:
+        self._pause = 0
+        self._left = 0
+
+    @property
+    def is_paused(self) -> bool:
+        return self._left > 0
+
+    def went_alone(self) -> None:
+        """One more request of a pause was sent."""
+        self._left -= 1
+
+    def learn(self, scored: int) -> None:
+        """So many of a batch were scored together."""
+        self._pause = 0 if scored else min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * self._pause))
+        self._left = self._pause

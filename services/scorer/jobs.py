@@ -14,7 +14,6 @@ class Job:
     request: ScoringRequest
     on_answer: Callable[["Job", Answer], None]
     crashes: int = 0
-    is_started: bool = False
     is_answered: bool = False
 
     def answer(self, answer: Answer) -> None:
@@ -25,9 +24,9 @@ class Job:
 
 
 def why_not_score(job: Job, now_ms: int, cancelled: Container[str]) -> Answer | None:
-    """The answer of a job that needs no evaluation (any more). One that had started is finished for a caller who is gone, too."""
+    """The answer of a job that needs no evaluation, or no other one. What is in evaluation is finished for a caller who is gone, too."""
     if is_expired(job.request, now_ms):
         return EXPIRED
-    if not job.is_started and job.request.request_id in cancelled:
+    if job.request.request_id in cancelled:
         return CANCELLED
     return None

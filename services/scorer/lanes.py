@@ -4,13 +4,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from opentelemetry import metrics
 
 from services.scorer.answers import CRASHED, FAILED_HERE, MAX_CRASHES, TIMED_OUT, Answer
 from services.scorer.attempts import Attempts
-from services.scorer.batching import choose_batch, is_bulk, lanes_for, most_members, next_share_s
+from services.scorer.batching import Company, choose_batch, is_bulk, lanes_for, most_members, next_share_s
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.jobs import Job, why_not_score
@@ -23,6 +23,14 @@ LOAD_TRIES = 3
 MAX_BACKOFF_S = 10.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one lane evaluates. `is_single`: bulk, or a request that could not be scored with others."""
+
+    jobs: list[Job]
+    is_single: bool = False
 
 
 class Lanes:
@@ -47,17 +55,19 @@ class Lanes:
         self._worker: WorkerProcess | None = None
         self._waiting: deque[Job] = deque()
         self._bulk: deque[Job] = deque()
+        self._singles: deque[Job] = deque()  # came back from a batch: each has a lane to itself
         self._suspects: deque[Job] = deque()
-        self._running: dict[asyncio.Task[None], list[Job]] = {}
+        self._running: dict[asyncio.Task[None], _Batch] = {}
         self._alone = False  # a suspect has the worker
-        self._share_s: float | None = None  # of an evaluation, for one request that is no bulk
+        self._share_s: float | None = None  # of an evaluation, for one request that is not single
+        self._company = Company()
         self.freed = asyncio.Event()  # set whenever there is room again; whoever waits clears it
         self._restarts = metrics.get_meter("penstock").create_counter(WORKER_RESTARTS)
 
     @property
     def in_flight(self) -> int:
         """Requests that wait or are in evaluation, answered late or not."""
-        return self._scoring + len(self._waiting) + len(self._bulk) + len(self._suspects)
+        return self._scoring + sum(map(len, (self._waiting, self._bulk, self._singles, self._suspects)))
 
     @property
     def capacity(self) -> int:
@@ -104,7 +114,7 @@ class Lanes:
 
     @property
     def _scoring(self) -> int:
-        return sum(map(len, self._running.values()))
+        return sum(len(batch.jobs) for batch in self._running.values())
 
     @property
     def _is_row_wise(self) -> bool:
@@ -125,26 +135,37 @@ class Lanes:
         """Fill the lanes that are free."""
         while (worker := self._worker) is not None and not worker.dead and not self._alone:
             batch = self._next_batch()
-            if not batch:
+            if not batch.jobs:
                 return
             task = asyncio.create_task(self._run(worker, batch), name="lane")
             self._running[task] = batch
             task.add_done_callback(self._lane_done)
 
-    def _next_batch(self) -> list[Job]:
-        """A suspect waits until the worker is empty, and keeps others out. Bulk leaves one lane to the others."""
+    def _next_batch(self) -> _Batch:
+        """A suspect waits until the worker is empty, and keeps others out. Singles leave a lane to what waits, bulk always."""
         if self._suspects:
-            batch = [] if self._running else self._taken(self._suspects, 1)
-            self._alone = bool(batch)
-            return batch
-        lanes = self._lanes()
-        if len(self._running) >= lanes:
-            return []
-        bulk = sum(is_bulk(len(batch[0].request.body)) for batch in self._running.values())
-        if bulk < lanes - 1 and (batch := self._taken(self._bulk, 1)):
-            return batch
-        count = choose_batch([len(job.request.body) for job in self._waiting], self._share_s) if self._is_row_wise else 1
-        return self._taken(self._waiting, count)
+            suspect = [] if self._running else self._taken(self._suspects, 1)
+            self._alone = bool(suspect)
+            return _Batch(suspect, is_single=True)
+        if len(self._running) >= LANES_PER_REPLICA:
+            return _Batch([])
+        singles = sum(batch.is_single for batch in self._running.values())
+        if singles < self._lanes() - 1 and (bulk := self._taken(self._bulk, 1)):
+            return _Batch(bulk, is_single=True)
+        if (singles < LANES_PER_REPLICA - 1 or not self._waiting) and (single := self._taken(self._singles, 1)):
+            return _Batch(single, is_single=True)
+        if not self._is_row_wise:
+            return _Batch(self._taken(self._waiting, 1))
+        if self._company.is_paused:
+            return self._next_in_pause()
+        if len(self._running) - singles >= self._lanes():
+            return _Batch([])
+        return _Batch(self._taken(self._waiting, choose_batch([len(job.request.body) for job in self._waiting], self._share_s)))
+
+    def _next_in_pause(self) -> _Batch:
+        if jobs := self._taken(self._waiting, 1):
+            self._company.went_alone()
+        return _Batch(jobs, is_single=True)
 
     def _taken(self, queue: deque[Job], count: int) -> list[Job]:
         """The next of those that still need an evaluation."""
@@ -158,59 +179,59 @@ class Lanes:
             if answer is not None:
                 job.answer(answer)
                 continue
-            job.is_started = True
             self._meter.started(job.request, at_ms)
             taken.append(job)
         return taken
 
     def _lane_done(self, task: "asyncio.Task[None]") -> None:
-        batch = self._running.pop(task)
+        jobs = self._running.pop(task).jobs
         self._alone = False
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("requests failed in the host", exc_info=error, extra={"request_id": batch[0].request.request_id})
-            for job in batch:
+            log.error("requests failed in the host", exc_info=error, extra={"request_id": jobs[0].request.request_id})
+            for job in jobs:
                 job.answer(FAILED_HERE)
         self._dispatch()
         self.freed.set()
 
-    async def _run(self, worker: WorkerProcess, batch: list[Job]) -> None:
-        left = dict(enumerate(batch))
-        lanes = self._lanes()
+    async def _run(self, worker: WorkerProcess, batch: _Batch) -> None:
+        left = dict(enumerate(batch.jobs))
+        lanes = LANES_PER_REPLICA if batch.is_single else self._lanes()
 
         def answered(index: int, answer: Answer) -> None:
             job = left.pop(index)
-            self._learn(job, answer, lanes)
+            self._meter.evaluated(job.request, answer, lanes)
+            if not batch.is_single:
+                self._share_s = next_share_s(self._share_s, answer.duration_s / answer.together)
             job.answer(answer)
 
         try:
             async with asyncio.timeout(self._limit_s):
-                await worker.score([(job.request.content_type, job.request.body) for job in batch], answered)
+                await worker.score([(job.request.content_type, job.request.body) for job in batch.jobs], answered)
         except TimeoutError:
             worker.replace()
             self._took_too_long(list(left.values()))
         except WorkerDied as death:
-            await self._died_under(list(left.values()), death.blamed)
-
-    def _learn(self, job: Job, answer: Answer, lanes: int) -> None:
-        self._meter.evaluated(job.request, answer, lanes)
-        if not is_bulk(len(job.request.body)):
-            self._share_s = next_share_s(self._share_s, answer.duration_s / answer.together)
-
-    def _took_too_long(self, batch: list[Job]) -> None:
-        """Whose fault it was shows when each runs alone."""
-        log.warning("evaluation took too long, replacing the model worker", extra={"request_id": batch[0].request.request_id})
-        if len(batch) == 1:
-            timed_out = replace(TIMED_OUT, duration_s=self._limit_s)
-            self._learn(batch[0], timed_out, LANES_PER_REPLICA)
-            batch[0].answer(timed_out)
+            await self._died_under(_Batch(list(left.values()), batch.is_single), death.blamed)
         else:
-            self._suspects.extend(batch)
+            self._singles.extend(left.values())
+            if len(batch.jobs) > 1:
+                self._company.learn(len(batch.jobs) - len(left))
 
-    async def _died_under(self, batch: list[Job], blamed: bool) -> None:
+    def _took_too_long(self, jobs: list[Job]) -> None:
+        """Whose fault it was shows when each runs alone."""
+        log.warning("evaluation took too long, replacing the model worker", extra={"request_id": jobs[0].request.request_id})
+        if len(jobs) == 1:
+            timed_out = replace(TIMED_OUT, duration_s=self._limit_s)
+            self._meter.evaluated(jobs[0].request, timed_out, LANES_PER_REPLICA)
+            jobs[0].answer(timed_out)
+        else:
+            self._suspects.extend(jobs)
+
+    async def _died_under(self, batch: _Batch, blamed: bool) -> None:
         if not blamed:
-            self._waiting.extendleft(reversed(batch))
+            (self._singles if batch.is_single else self._waiting).extendleft(reversed(batch.jobs))
             return
-        for job in batch:
+        for job in batch.jobs:
             job.crashes = await self._attempts.count(job.request.request_id, job.crashes)
             log.warning("model worker died under a request", extra={"request_id": job.request.request_id, "attempt": job.crashes})
             if job.crashes >= MAX_CRASHES:

@@ -52,9 +52,8 @@ class WorkerSpec:
 
 @dataclass(slots=True)
 class _Batch:
-    """What the worker has been given: how many answers are to come, and who gets them."""
+    """What the worker has been given, and who gets the answers."""
 
-    left: int
     on_answer: Callable[[int, Answer], None]
     done: "asyncio.Future[None]"
 
@@ -87,13 +86,14 @@ class WorkerProcess:
     async def score(self, members: Sequence[tuple[str, bytes]], on_answer: Callable[[int, Answer], None]) -> None:
         """Hand over (content type, body) of each member as one batch; `on_answer` gets each answer with its member's index.
 
-        Returns when all have come. Raises WorkerDied. Cancelled: answers that still come are dropped.
+        Returns when the worker is done with the batch: of several members, those that cannot be scored together get no answer.
+        Raises WorkerDied. Cancelled: answers that still come are dropped.
         """
         if self.dead:
             raise WorkerDied(blamed=False)
         self._last_number += 1
         number = self._last_number
-        batch = self._batches[number] = _Batch(len(members), on_answer, asyncio.get_running_loop().create_future())
+        batch = self._batches[number] = _Batch(on_answer, asyncio.get_running_loop().create_future())
         header = {"batch": number, "members": [(content_type, len(body)) for content_type, body in members]}
         try:
             with suppress(OSError):  # a broken pipe is seen, with everything else, as the end of the answers
@@ -124,6 +124,8 @@ class WorkerProcess:
                 batch = self._batches.get(header["batch"])
                 if batch is not None:
                     self._give(batch, header["answers"], body)
+                    if header["done"] and not batch.done.done():
+                        batch.done.set_result(None)
         except (asyncio.IncompleteReadError, OSError):
             log.info("model worker ended", extra={"pid": self.pid})
         except (ValueError, KeyError):
@@ -144,9 +146,6 @@ class WorkerProcess:
             if status != 200 and self._secrets:
                 body = redact(body.decode(errors="replace"), self._secrets).encode()
             batch.on_answer(index, Answer(status, content_type, body, mine, took_s, together, parsed=True))
-        batch.left -= len(answers)
-        if not batch.left and not batch.done.done():
-            batch.done.set_result(None)
 
 
 async def start_worker(spec: WorkerSpec) -> WorkerProcess:

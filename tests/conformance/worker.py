@@ -12,18 +12,22 @@ LOAD_LIMIT_S = 120.0
 
 
 async def ask_worker(python: Path, model: Path, scratch: Path, cases: Iterable[Case]) -> dict[str, Seen]:
-    """The worker's answers by case id: each asked alone, and all once more in one batch, which must not make a difference."""
+    """The worker's answers by case id: each asked alone, and all once more in one batch, which must not make a difference.
+
+    What the batch leaves out has no other answer than the one it gets alone.
+    """
     cases = list(cases)
     worker = await start_worker(WorkerSpec(python, model, scratch, {}, LOAD_LIMIT_S))
     try:
-        alone = [answer for case in cases for answer in await _ask(worker, [case])]
-        assert await _ask(worker, cases) == alone
+        alone = {case.id: answer for case in cases for answer in (await _ask(worker, [case])).values()}
+        together = await _ask(worker, cases)
+        assert {cases[i].id: answer for i, answer in together.items()}.items() <= alone.items()
     finally:
         await worker.stop()
-    return {case.id: answer for case, answer in zip(cases, alone, strict=True)}
+    return alone
 
 
-async def _ask(worker: WorkerProcess, cases: list[Case]) -> list[Seen]:
+async def _ask(worker: WorkerProcess, cases: list[Case]) -> dict[int, Seen]:
     answers: dict[int, Answer] = {}
     await worker.score([(case.content_type, case.body) for case in cases], answers.__setitem__)
-    return [seen(answers[i].status, answers[i].content_type, answers[i].body) for i in range(len(cases))]
+    return {i: seen(answer.status, answer.content_type, answer.body) for i, answer in answers.items()}

@@ -2,7 +2,8 @@
 
 A frame is two unsigned 32-bit lengths (network order), a JSON header and a body. A batch is `{"batch": number, "members":
 [[content type, bytes], …]}` with the members' bodies one after the other; its answers come in one frame or in several, as
-`{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together], …]}`.
+`{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together], …], "done": false}`,
+true in the last. One member gets an answer for certain, of several those that can be scored together: the host sends the others alone.
 """
 
 import json

@@ -53,8 +53,18 @@ class Scorer:
         self._shortcut = shortcut
 
     def score(self, members):
-        """Yield lists of answers as they come; each member, which is (content type, body), gets one."""
-        left = dict(enumerate(members))
+        """Yield (answers, whether these are the last). One member, which is (content type, body), is answered for certain.
+
+        Of several only those that go the short way are: a lane is no place to score the others one after the other.
+        """
+        answered = 0
+        for answers in self._short_way(members):
+            answered += len(answers)
+            yield answers, answered == len(members)
+        if answered < len(members):
+            yield ([self._alone(*members[0])] if len(members) == 1 else []), True
+
+    def _short_way(self, members):
         started = time.perf_counter()
         for indices, texts, client_ids in self._shortcut.score(members) if self._shortcut else ():
             took_s = time.perf_counter() - started
@@ -62,13 +72,9 @@ class Scorer:
                 Answer(i, 200, JSON_TYPE, client_id, text.encode(), took_s, len(indices))
                 for i, text, client_id in zip(indices, texts, client_ids)
             ]
-            for index in indices:
-                del left[index]
             started = time.perf_counter()
-        for index, (content_type, body) in left.items():
-            yield [self._alone(index, content_type, body)]
 
-    def _alone(self, index: int, content_type: str, body: bytes) -> Answer:
+    def _alone(self, content_type: str, body: bytes) -> Answer:
         started = time.perf_counter()
         try:
             status, answer_type, text = self._evaluate(body, content_type)
@@ -77,4 +83,4 @@ class Scorer:
             status, answer_type = 500, JSON_TYPE
             answer = error_body("INTERNAL_ERROR", f"The model's answer cannot be sent: {error}").encode(errors="replace")
         client_id = client_request_id_of(body) if content_type.startswith(JSON_TYPE) else None
-        return Answer(index, status, answer_type, client_id, answer, time.perf_counter() - started, 1)
+        return Answer(0, status, answer_type, client_id, answer, time.perf_counter() - started, 1)

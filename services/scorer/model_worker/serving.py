@@ -44,9 +44,9 @@ def _lane(frames, reading, scorer, send) -> None:
             header, body = _read_frame(frames)
         types, sizes = zip(*header["members"])
         members = list(zip(types, slices(body, sizes)))
-        for answers in scorer.score(members):
+        for answers, done in scorer.score(members):
             heads = [[a.member, a.status, a.content_type, a.client_request_id, len(a.body), a.took_s, a.together] for a in answers]
-            send({"batch": header["batch"], "answers": heads}, b"".join(a.body for a in answers))
+            send({"batch": header["batch"], "answers": heads, "done": done}, b"".join(a.body for a in answers))
 
 
 def _read_frame(frames):

@@ -1,6 +1,16 @@
 import pytest
 
-from services.scorer.batching import BULK_BYTES, MOST_MEMBERS, choose_batch, lanes_for, most_members, next_share_s
+from services.scorer.batching import (
+    BULK_BYTES,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    MOST_MEMBERS,
+    Company,
+    choose_batch,
+    lanes_for,
+    most_members,
+    next_share_s,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +60,24 @@ def test_a_slow_model_is_measured_again_and_may_grow() -> None:
 )
 def test_lanes_for(share_s: float | None, lanes: int) -> None:
     assert lanes_for(share_s) == lanes
+
+
+def paused_for(company: Company) -> int:
+    count = 0
+    while company.is_paused:
+        company.went_alone()
+        count += 1
+    return count
+
+
+def test_requests_that_cannot_go_together_are_tried_ever_less_often() -> None:
+    company, pauses = Company(), []
+    assert not company.is_paused
+    for _ in range(8):
+        company.learn(0)
+        pauses.append(paused_for(company))
+    assert (pauses[0], pauses[1], pauses[-1]) == (FIRST_PAUSE, 2 * FIRST_PAUSE, LONGEST_PAUSE)
+    company.learn(1)
+    assert not company.is_paused
+    company.learn(0)
+    assert paused_for(company) == FIRST_PAUSE

@@ -67,8 +67,10 @@ def load(folder: Path, model: Any, example: pandas.DataFrame = FEATURES) -> Load
 
 
 def score(scorer: Scorer, bodies: Sequence[bytes]) -> list[Answer]:
-    answers = [answer for some in scorer.score([(JSON_TYPE, body) for body in bodies]) for answer in some]
-    return sorted(answers, key=lambda answer: answer.member)
+    """As the host does: together, and those that were left out alone."""
+    found = {a.member: a for answers, _ in scorer.score([(JSON_TYPE, body) for body in bodies]) for a in answers}
+    alone = {i: a for i, body in enumerate(bodies) if i not in found for answers, _ in scorer.score([(JSON_TYPE, body)]) for a in answers}
+    return [(found | alone)[i] for i in range(len(bodies))]
 
 
 def long_way(scorer: Scorer, body: bytes) -> tuple[int, bytes]:
