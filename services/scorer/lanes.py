@@ -143,9 +143,10 @@ class Lanes:
 
     def _next_batch(self) -> _Batch:
         """A suspect waits until the worker is empty, and keeps others out. Singles leave a lane to what waits, bulk always."""
-        if self._suspects:
-            suspect = [] if self._running else self._taken(self._suspects, 1)
-            self._alone = bool(suspect)
+        if self._suspects and self._running:
+            return _Batch([])
+        if suspect := self._taken(self._suspects, 1):
+            self._alone = True
             return _Batch(suspect, is_single=True)
         if len(self._running) >= LANES_PER_REPLICA:
             return _Batch([])

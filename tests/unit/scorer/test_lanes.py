@@ -1,0 +1,139 @@
+"""Which lane takes what, with a worker that answers when it is told to."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from services.scorer.answers import Answer
+from services.scorer.attempts import Attempts
+from services.scorer.batching import BULK_BYTES
+from services.scorer.evaluation_meter import EvaluationMeter
+from services.scorer.jobs import Job
+from services.scorer.lanes import Lanes
+from services.scorer.worker_process import WorkerDied, WorkerProcess
+from services.shared.clock import now_ms
+from services.shared.envelope import ScoringRequest
+
+SMALL, ODD, BULK = b"{}", b"odd", b"b" * (BULK_BYTES + 1)
+FOREVER_MS = 2**50
+
+
+class Worker:
+    """Scores together what is not ODD. Nothing is answered before `go`."""
+
+    row_wise, why, dead = True, "the test says so", False
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+        self.go = asyncio.Event()
+        self.died = False
+
+    async def score(self, members: Sequence[tuple[str, bytes]], on_answer: Callable[[int, Answer], None]) -> None:
+        bodies = [body for _, body in members]
+        self.batches.append(bodies)
+        await self.go.wait()
+        if self.died:
+            raise WorkerDied(blamed=True)
+        scored = [i for i, body in enumerate(bodies) if body is not ODD or len(bodies) == 1]
+        for index in scored:
+            on_answer(index, Answer(200, "application/json", b"{}", duration_s=0.001, together=len(scored)))
+
+
+class Counted:
+    async def count(self, request_id: str, known: int) -> int:
+        return known + 1
+
+
+async def lanes_with(worker: Worker) -> Lanes:
+    async def start() -> WorkerProcess:
+        return cast(WorkerProcess, worker)
+
+    lanes = Lanes(start, cast(Attempts, Counted()), EvaluationMeter(), limit_s=60)
+    await lanes.start()
+    return lanes
+
+
+def job(body: bytes, answers: list[int], deadline_ms: int = FOREVER_MS) -> Job:
+    request = ScoringRequest("id", "e", "n", "m-1", "s", "ada", 0, deadline_ms, "stream", "", "application/json", "", 1, body)
+    return Job(request, lambda _, answer: answers.append(answer.status))
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def known_to_be_quick(worker: Worker, lanes: Lanes) -> None:
+    worker.go.set()
+    lanes.submit([job(SMALL, [])])
+    await settle()
+    worker.go.clear()
+    worker.batches.clear()
+
+
+async def test_what_waits_goes_together_and_two_batches_are_under_way_at_most() -> None:
+    worker, answers = Worker(), list[int]()
+    lanes = await lanes_with(worker)
+    await known_to_be_quick(worker, lanes)
+    for _ in range(4):
+        lanes.submit([job(SMALL, answers) for _ in range(3)])
+        await settle()
+    assert list(map(len, worker.batches)) == [3, 3]
+    worker.go.set()
+    await settle()
+    assert list(map(len, worker.batches)) == [3, 3, 6]
+    assert (answers, lanes.in_flight) == ([200] * 12, 0)
+
+
+async def test_what_cannot_be_scored_with_others_has_a_lane_each_and_leaves_one_to_them() -> None:
+    worker, answers = Worker(), list[int]()
+    lanes = await lanes_with(worker)
+    await known_to_be_quick(worker, lanes)
+    lanes.submit([job(body, answers) for body in (SMALL, ODD, ODD, ODD, ODD, ODD)])
+    lanes.submit([job(SMALL, answers)])
+    await settle()
+    worker.batches.clear()
+    worker.go.set()
+    await asyncio.sleep(0)
+    worker.go.clear()
+    lanes.submit([job(SMALL, answers)])
+    await settle()
+    assert sorted(worker.batches) == [[ODD]] * 3 + [[SMALL]]
+    worker.go.set()
+    await settle()
+    assert (answers, lanes.in_flight) == ([200] * 8, 0)
+
+
+async def test_bulk_leaves_a_lane_to_small_requests() -> None:
+    worker, answers = Worker(), list[int]()
+    lanes = await lanes_with(worker)
+    await known_to_be_quick(worker, lanes)
+    lanes.submit([job(BULK, answers) for _ in range(3)])
+    lanes.submit([job(SMALL, answers)])
+    await settle()
+    assert worker.batches == [[BULK], [SMALL]]
+
+
+async def test_members_of_a_worker_that_died_run_alone_and_three_deaths_are_an_answer() -> None:
+    worker, answers = Worker(), list[int]()
+    lanes = await lanes_with(worker)
+    await known_to_be_quick(worker, lanes)
+    worker.died = True
+    lanes.submit([job(SMALL, answers), job(SMALL, answers)])
+    worker.go.set()
+    await settle()
+    await settle()
+    assert list(map(len, worker.batches)) == [2, 1, 1, 1, 1]
+    assert (answers, lanes.in_flight) == ([500, 500], 0)
+
+
+async def test_suspects_whose_deadline_has_passed_hold_up_nobody() -> None:
+    worker, answers = Worker(), list[int]()
+    lanes = await lanes_with(worker)
+    await known_to_be_quick(worker, lanes)
+    late = job(SMALL, answers, deadline_ms=now_ms() - 1)
+    late.crashes = 1
+    lanes.submit([late, job(SMALL, answers)])
+    worker.go.set()
+    await settle()
+    assert (answers, lanes.in_flight) == ([504, 200], 0)
