@@ -87,7 +87,7 @@ def cost_us(step: Step) -> float:
 def steps(folder: Path) -> Iterator[Step]:
     """In the order of a request's way."""
     requests = [_request() for _ in range(TOGETHER)]
-    scorer, _, _ = load_scorer(str(folder))
+    scorer, _ = load_scorer(str(folder))
     members = [(JSON_TYPE, request.body) for request in requests]
     text = next(scorer.score(members[:1]))[0].body
     yield from _ingress_steps(requests[0], text)

@@ -12,12 +12,12 @@ from services.shared.topics import MAX_RECORD_BYTES
 
 CONFIG_NAME = "server.properties"
 FORMAT_TIMEOUT_S = 60
-# C1 only and the serial collector: the broker starts in half the time, and a local node is not short of peak throughput.
+# Both compilers, although C1 alone (`TieredStopAtLevel=1`) is ready a second earlier: after half a minute of load C2's code takes
+# 0.6 ms of CPU for a request that is alone instead of 1.1, and 18 µs instead of 28 in a crowd.
 # No performance data: it would be a folder in /tmp that stays.
 _JVM = (
     "-Xms96m",
     "-Xmx512m",
-    "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
     "-Xshare:auto",
     "-XX:-UsePerfData",

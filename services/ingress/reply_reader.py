@@ -20,6 +20,7 @@ STREAM_TTL_S = 60  # an abandoned stream goes by itself
 CHECK_EVERY_S = 1.0
 BLOCK_MS = 1_000
 ENTRIES_PER_READ = 32  # an entry may hold one 16 MiB reply
+SETTLED_AT_ONCE = 16  # a hundred callers answered in one go come back in one go, and every other process idles meanwhile
 UNTRIMMED_BYTES = 32 * MIB  # of read replies, and a trim comes at once: large ones must not fill Redis for a second
 
 StreamEntries = dict[bytes, list[list[tuple[bytes, dict[bytes, bytes]]]]]  # what XREAD gives over RESP3
@@ -97,17 +98,21 @@ class ReplyReader:
         for batches in cast(StreamEntries, found).values():
             for entry_id, fields in chain.from_iterable(batches):
                 self._last_id = entry_id
-                self._settle(fields.get(b"p"))
+                await self._settle(fields.get(b"p"))
 
-    def _settle(self, packed: bytes | None) -> None:
+    async def _settle(self, packed: bytes | None) -> None:
         if packed is None:
             return  # the entry that made the stream
         self._untrimmed_bytes += len(packed)
         try:
-            for reply in unpack_replies(packed):
-                self._replies.settle(reply)
+            replies = unpack_replies(packed)
         except EnvelopeInvalid:
             log.exception("entry of the reply stream is no pack of replies")
+            return
+        for count, reply in enumerate(replies, 1):
+            self._replies.settle(reply)
+            if not count % SETTLED_AT_ONCE:
+                await asyncio.sleep(0)
 
 
 def _after(entry_id: bytes) -> str:

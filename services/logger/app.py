@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from services.logger.dead_letters import DeadLetters
 from services.logger.progress import HoleInRecords, settle
 from services.logger.settings import LoggerServiceSettings
+from services.logger.transport import PatientTransport
 from services.logger.writer import Record, Writer
 from services.shared.kafka_clients import new_consumer
 from services.shared.process import end_on_doubt
@@ -160,11 +161,11 @@ class Logger:
 
 def new_faust_app(settings: LoggerServiceSettings) -> faust.App:
     """Consumes, and touches nothing else: no web server, no topics of its own, no tables, no logging set-up."""
-    for name in ("faust", "mode"):  # they write a line at INFO for each step of a start and a stop
+    for name in ("faust", "mode", PatientTransport.__module__):  # they write a line at INFO for each step of a start and a stop
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log.level)))
     folder = settings.state.absolute() / "logger"
     folder.mkdir(parents=True, exist_ok=True)
-    return faust.App(
+    app = faust.App(
         LOGGER_GROUP,
         broker=[f"aiokafka://{server}" for server in settings.kafka.bootstrap.split(",")],
         processing_guarantee="at_least_once",
@@ -183,6 +184,8 @@ def new_faust_app(settings: LoggerServiceSettings) -> faust.App:
         broker_commit_interval=1.0,
         stream_buffer_maxsize=settings.logger.flush_records,
     )
+    app.transport = PatientTransport(app.conf.broker_consumer, app)
+    return app
 
 
 async def serve(settings: LoggerServiceSettings) -> None:

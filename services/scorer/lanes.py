@@ -10,10 +10,12 @@ from opentelemetry import metrics
 
 from services.scorer.answers import CRASHED, FAILED_HERE, MAX_CRASHES, TIMED_OUT, Answer
 from services.scorer.attempts import Attempts
-from services.scorer.batching import Company, choose_batch, is_bulk, lanes_for, most_members, next_share_s
+from services.scorer.backoff import Backoff
+from services.scorer.batching import choose_batch, is_bulk, lanes_for, most_members, next_share_s
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.jobs import Job, why_not_score
+from services.scorer.patience import Patience
 from services.scorer.worker_process import WorkerDied, WorkerProcess
 from services.shared.clock import now_ms
 from services.shared.control_events import LANES_PER_REPLICA
@@ -60,7 +62,9 @@ class Lanes:
         self._running: dict[asyncio.Task[None], _Batch] = {}
         self._alone = False  # a suspect has the worker
         self._share_s: float | None = None  # of an evaluation, for one request that is not single
-        self._company = Company()
+        self._company = Backoff(longest_pause=256)  # requests
+        self._patience = Patience()
+        self._hold: asyncio.TimerHandle | None = None  # the end of a lane's patience
         self.freed = asyncio.Event()  # set whenever there is room again; whoever waits clears it
         self._restarts = metrics.get_meter("penstock").create_counter(WORKER_RESTARTS)
 
@@ -78,7 +82,9 @@ class Lanes:
     def policy(self) -> str:
         """Whether requests are scored together, and why; one sentence for the build log."""
         assert self._worker is not None, "start() comes first"
-        return f"Requests are scored {'together' if self._worker.row_wise else 'one by one'}: {self._worker.why}."
+        traits = self._worker.traits
+        together = f"together, {self._lanes()} batch{'es' * traits.waits} at a time" if traits.row_wise else "one by one"
+        return f"Requests are scored {together}: {traits.why}."
 
     async def start(self) -> None:
         """Load the model for the first time. Raises DeploymentFailed when it does not load, or dies loading three times."""
@@ -100,6 +106,8 @@ class Lanes:
             self._dispatch()
 
     async def stop(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -118,10 +126,13 @@ class Lanes:
 
     @property
     def _is_row_wise(self) -> bool:
-        return self._worker is not None and self._worker.row_wise
+        return self._worker is not None and self._worker.traits.row_wise
 
     def _lanes(self) -> int:
-        return lanes_for(self._share_s) if self._is_row_wise else LANES_PER_REPLICA
+        """For requests that are scored together, if the model allows that."""
+        if self._worker is None or not self._worker.traits.row_wise:
+            return LANES_PER_REPLICA
+        return lanes_for(self._worker.traits.waits)
 
     def _put(self, job: Job) -> None:
         if job.crashes:
@@ -151,7 +162,7 @@ class Lanes:
         if len(self._running) >= LANES_PER_REPLICA:
             return _Batch([])
         singles = sum(batch.is_single for batch in self._running.values())
-        if singles < self._lanes() - 1 and (bulk := self._taken(self._bulk, 1)):
+        if singles < max(1, self._lanes() - 1) and (bulk := self._taken(self._bulk, 1)):
             return _Batch(bulk, is_single=True)
         if (singles < LANES_PER_REPLICA - 1 or not self._waiting) and (single := self._taken(self._singles, 1)):
             return _Batch(single, is_single=True)
@@ -159,13 +170,29 @@ class Lanes:
             return _Batch(self._taken(self._waiting, 1))
         if self._company.is_paused:
             return self._next_in_pause()
-        if len(self._running) - singles >= self._lanes():
+        if len(self._running) - singles >= self._lanes() or self._patience.holds(len(self._waiting)):
             return _Batch([])
+        self._end_hold()
         return _Batch(self._taken(self._waiting, choose_batch([len(job.request.body) for job in self._waiting], self._share_s)))
+
+    def _begin_hold(self, members: int, took_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        if hold_s := self._patience.begin(members, len(self._waiting), took_s, loop.time()):
+            self._hold = loop.call_later(hold_s, self._hold_over)
+
+    def _hold_over(self) -> None:
+        self._end_hold()
+        self._dispatch()
+
+    def _end_hold(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+            self._patience.end(len(self._waiting), asyncio.get_running_loop().time())
 
     def _next_in_pause(self) -> _Batch:
         if jobs := self._taken(self._waiting, 1):
-            self._company.went_alone()
+            self._company.left_out()
         return _Batch(jobs, is_single=True)
 
     def _taken(self, queue: deque[Job], count: int) -> list[Job]:
@@ -195,7 +222,7 @@ class Lanes:
         self.freed.set()
 
     async def _run(self, worker: WorkerProcess, batch: _Batch) -> None:
-        left = dict(enumerate(batch.jobs))
+        left, started = dict(enumerate(batch.jobs)), asyncio.get_running_loop().time()
         lanes = LANES_PER_REPLICA if batch.is_single else self._lanes()
 
         def answered(index: int, answer: Answer) -> None:
@@ -216,7 +243,9 @@ class Lanes:
         else:
             self._singles.extend(left.values())
             if len(batch.jobs) > 1:
-                self._company.learn(len(batch.jobs) - len(left))
+                self._company.learn(was_worth_it=len(left) < len(batch.jobs))
+                if not batch.is_single and lanes == 1:
+                    self._begin_hold(len(batch.jobs), asyncio.get_running_loop().time() - started)
 
     def _took_too_long(self, jobs: list[Job]) -> None:
         """Whose fault it was shows when each runs alone."""

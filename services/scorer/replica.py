@@ -24,7 +24,7 @@ from services.shared.endpoints import Pool
 from services.shared.errors import SettingsInvalid
 from services.shared.event_log import EventLog
 from services.shared.presence import REPORT_EVERY_S, ReplicaReport, report_replica
-from services.shared.process import until_stopped
+from services.shared.process import calm_garbage_collector, until_stopped
 from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
 from services.shared.secret_box import SecretBox
@@ -79,6 +79,7 @@ class Replica:
         self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluator)
         await self._cancelled.catch_up()
         await self._host.start()
+        calm_garbage_collector()
         await self._enter("ready")
         tell_ready()
         await self._serve_with(self._host)

@@ -16,7 +16,7 @@ from typing import Any
 from services.scorer import model_worker
 from services.scorer.answers import Answer
 from services.scorer.build_log import DeploymentFailed
-from services.scorer.model_worker.frames import LENGTHS, encode_frame, slices
+from services.scorer.model_worker.frames import LENGTHS, Traits, encode_frame, slices
 from services.scorer.redaction import redact, to_secrets
 from services.shared.control_events import LANES_PER_REPLICA
 
@@ -59,7 +59,7 @@ class _Batch:
 
 
 class WorkerProcess:
-    """A loaded model. Made by `start_worker`. `row_wise`: whether it scores requests together, as it found at load; `why` says why."""
+    """A loaded model, with the traits it found in it at load. Made by `start_worker`."""
 
     def __init__(
         self,
@@ -68,14 +68,13 @@ class WorkerProcess:
         writer: asyncio.StreamWriter,
         output: "asyncio.Task[None]",
         secrets: tuple[str, ...],
-        row_wise: bool,
-        why: str,
+        traits: Traits,
     ) -> None:
         self._process, self._reader, self._writer, self._output, self._secrets = process, reader, writer, output, secrets
         self._batches: dict[int, _Batch] = {}
         self._last_number = 0
         self._blamed = True
-        self.row_wise, self.why = row_wise, why
+        self.traits = traits
         self.dead = False
         self._reading = asyncio.create_task(self._read(), name="model-worker-answers")
 
@@ -186,8 +185,9 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
         if isinstance(error, TimeoutError):
             raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds.") from error
         raise
-    log.info("model is loaded", extra={"row_wise": header["row_wise"], "reason": header["why"]})
-    return WorkerProcess(process, reader, writer, output, secrets, header["row_wise"], header["why"])
+    traits = Traits(header["row_wise"], header["waits"], header["why"])
+    log.info("model is loaded", extra=traits._asdict())
+    return WorkerProcess(process, reader, writer, output, secrets, traits)
 
 
 def _kill(pid: int) -> None:

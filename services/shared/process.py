@@ -37,7 +37,7 @@ def run_service(name: str, settings_class: type[S], serve: Callable[[S], Corouti
 def calm_garbage_collector() -> None:
     """Once a service is ready: what it was built of stays for good and is walked no more, and short-lived work dies by itself first.
 
-    Measured in the ingress at 64 connections: a tenth of its CPU, and a p99 of 20 ms instead of 120.
+    Measured in the ingress at 64 connections: a tenth of its CPU, and a p99 of 20 ms instead of 120. In the scorer host: a tenth, too.
     """
     gc.collect()
     gc.freeze()

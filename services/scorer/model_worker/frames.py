@@ -4,14 +4,23 @@ A frame is two unsigned 32-bit lengths (network order), a JSON header and a body
 [[content type, bytes], …]}` with the members' bodies one after the other; its answers come in one frame or in several, as
 `{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together], …], "done": false}`,
 true in the last. One member gets an answer for certain, of several those that can be scored together: the host sends the others alone.
+Before the first, the worker says `{"event": "ready"}` with the model's traits, or `{"event": "failed"}` with a message.
 """
 
 import json
 import struct
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, NamedTuple
 
 LENGTHS = struct.Struct("!II")
 JSON_TYPE = "application/json"
+
+
+class Traits(NamedTuple):
+    """Whether requests are scored together, and why (not); and whether such an evaluation waits rather than computes."""
+
+    row_wise: bool
+    waits: bool
+    why: str
 
 
 def encode_frame(header: dict, body: bytes = b"") -> bytes:

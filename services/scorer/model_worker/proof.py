@@ -19,6 +19,7 @@ from .shortcut import Shortcut, text_of
 SHOWN_BY = 16  # rows: rounding that differs is then hardly ever missed
 SHOWN_BY_SLOW = 4
 SLOW_S = 0.02
+WAITS_BELOW = 0.3  # of an evaluation's time is its CPU time, in each that was tried: other processes may have kept it waiting in some
 LONGEST_SHOWN_S = 0.5  # an evaluation that takes longer gains little from company
 SWITCH = "PENSTOCK_MICRO_BATCHING"  # on (unproven), off, else as proven
 
@@ -71,18 +72,21 @@ def _shown_alone(model, tests, rows, evaluate):
     took_s = time.perf_counter() - started
     if took_s > LONGEST_SHOWN_S:
         raise Unproven(f"one evaluation takes longer than {LONGEST_SHOWN_S:g} s")
-    shortcut, texts = Shortcut(model, tests, frame, params), []
+    shortcut, texts, busy = Shortcut(model, tests, frame, params), [], []
     rows[:] = varied_rows(rows, SHOWN_BY if took_s < SLOW_S else SHOWN_BY_SLOW)
     for some in [*([row] for row in rows), rows]:
         frame, asked_params, text = _asked(model, tests, some, evaluate)
         if params != asked_params or not _is_same_frame(shortcut.frame(some), frame):
             raise Unproven("MLflow hands it something else than a frame of the columns of its signature")
+        started, cpu_s = time.perf_counter(), time.process_time()
         prediction = shortcut.predict(some)
+        busy.append((time.process_time() - cpu_s) / (time.perf_counter() - started))
         if text_of(prediction) != text:
             raise Unproven("the same row does not come out the same twice")
         texts.append(text)
         if some is not rows:
             shortcut.learn(prediction)
+    shortcut.waits = max(busy) < WAITS_BELOW
     return shortcut, texts[:-1]
 
 

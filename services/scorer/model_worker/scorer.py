@@ -4,7 +4,7 @@ import os
 import time
 from typing import NamedTuple, Optional
 
-from .frames import JSON_TYPE, client_request_id_of
+from .frames import JSON_TYPE, Traits, client_request_id_of
 from .mlflow_scoring import error_body, mlflows_own
 
 
@@ -21,7 +21,7 @@ class Answer(NamedTuple):
 
 
 def load_scorer(folder: str):
-    """Load, warm and prove the model. Returns the scorer, whether it scores requests together, and why (not)."""
+    """Load, warm and prove the model. Returns the scorer, and what the host has to know of it."""
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"  # as mlflow's own scoring server says it
     import mlflow.pyfunc
 
@@ -29,11 +29,12 @@ def load_scorer(folder: str):
     evaluate, shortens = mlflows_own(model)
     _warm(evaluate, folder)
     if not shortens:
-        return Scorer(evaluate, None), False, "its environment has an MLflow older than 2.21"
+        return Scorer(evaluate, None), Traits(False, False, "its environment has an MLflow older than 2.21")
     from .proof import prove
 
     shortcut, why = prove(model, model.metadata.get_input_schema(), evaluate, folder)
-    return Scorer(evaluate, shortcut), shortcut is not None and shortcut.row_wise, why
+    row_wise = shortcut is not None and shortcut.row_wise
+    return Scorer(evaluate, shortcut), Traits(row_wise, row_wise and shortcut.waits, why)
 
 
 def _warm(evaluate, folder: str) -> None:

@@ -1,5 +1,6 @@
 """The process: load the model, say so, then answer what the host sends, with one thread for each lane."""
 
+import gc
 import json
 import os
 import socket
@@ -24,12 +25,14 @@ def serve(descriptor: int, folder: str, lanes: int) -> None:
             channel.sendall(encode_frame(header, body))
 
     try:
-        scorer, row_wise, why = load_scorer(folder)
+        scorer, traits = load_scorer(folder)
     except BaseException as error:  # noqa: BLE001  whatever stops the load is told to the host
         traceback.print_exc()
         send({"event": "failed", "message": f"{type(error).__name__}: {error}"})
         return
-    send({"event": "ready", "row_wise": row_wise, "why": why})
+    gc.collect()
+    gc.freeze()  # MLflow and the model are 200,000 objects: walking them stops every lane for a tenth of a second
+    send({"event": "ready", **traits._asdict()})
     frames, reading = channel.makefile("rb"), threading.Lock()
     others = [threading.Thread(target=_lane, args=(frames, reading, scorer, send), daemon=True) for _ in range(lanes - 1)]
     for lane in others:

@@ -25,6 +25,7 @@ class Shortcut:
     def __init__(self, model, tests, frame, params) -> None:
         self.tests = tests
         self.row_wise = False
+        self.waits = False  # whether an evaluation is spent waiting rather than computing
         self.kinds = set()  # of predictions for one request alone
         self.has_said_whole = False  # whether it was seen to write a whole number as a float
         self._columns, self._dtypes = frame.columns, list(frame.dtypes)

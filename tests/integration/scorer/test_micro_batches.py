@@ -46,7 +46,7 @@ async def test_what_waits_goes_together_and_a_bad_row_is_its_callers_own(row_wis
     await bench.start()
     await bench.phase("ready")
     build_log = bench.state / "logs" / f"build-{bench.pool_id}.log"
-    assert "Requests are scored together: rows come out the same." in build_log.read_text()
+    assert "Requests are scored together, 4 batches at a time: rows come out the same." in build_log.read_text()
     requests = await send(bench, *range(80))
     assert [json.loads(a.body) for a in await bench.answers(*requests)] == [{"predictions": [2.0 * n]} for n in range(80)]
     async with asyncio.timeout(PATIENCE_S):

@@ -2,12 +2,8 @@ import pytest
 
 from services.scorer.batching import (
     BULK_BYTES,
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
     MOST_MEMBERS,
-    Company,
     choose_batch,
-    lanes_for,
     most_members,
     next_share_s,
 )
@@ -48,36 +44,3 @@ def test_a_slow_model_is_measured_again_and_may_grow() -> None:
     for _ in range(40):
         share_s = next_share_s(share_s, 0.001)
     assert most_members(share_s) == MOST_MEMBERS
-
-
-@pytest.mark.parametrize(
-    ("share_s", "lanes"),
-    [
-        pytest.param(0.001, 2, id="quick: the interpreter is the limit"),
-        pytest.param(0.1, 4, id="slow even in company: all lanes"),
-        pytest.param(None, 4, id="not known yet"),
-    ],
-)
-def test_lanes_for(share_s: float | None, lanes: int) -> None:
-    assert lanes_for(share_s) == lanes
-
-
-def paused_for(company: Company) -> int:
-    count = 0
-    while company.is_paused:
-        company.went_alone()
-        count += 1
-    return count
-
-
-def test_requests_that_cannot_go_together_are_tried_ever_less_often() -> None:
-    company, pauses = Company(), []
-    assert not company.is_paused
-    for _ in range(8):
-        company.learn(0)
-        pauses.append(paused_for(company))
-    assert (pauses[0], pauses[1], pauses[-1]) == (FIRST_PAUSE, 2 * FIRST_PAUSE, LONGEST_PAUSE)
-    company.learn(1)
-    assert not company.is_paused
-    company.learn(0)
-    assert paused_for(company) == FIRST_PAUSE

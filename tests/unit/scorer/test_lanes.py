@@ -10,6 +10,7 @@ from services.scorer.batching import BULK_BYTES
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.jobs import Job
 from services.scorer.lanes import Lanes
+from services.scorer.model_worker.frames import Traits
 from services.scorer.worker_process import WorkerDied, WorkerProcess
 from services.shared.clock import now_ms
 from services.shared.envelope import ScoringRequest
@@ -21,9 +22,10 @@ FOREVER_MS = 2**50
 class Worker:
     """Scores together what is not ODD. Nothing is answered before `go`."""
 
-    row_wise, why, dead = True, "the test says so", False
+    dead = False
 
-    def __init__(self) -> None:
+    def __init__(self, waits: bool = False) -> None:
+        self.traits = Traits(True, waits, "the test says so")
         self.batches: list[list[bytes]] = []
         self.go = asyncio.Event()
         self.died = False
@@ -71,18 +73,61 @@ async def known_to_be_quick(worker: Worker, lanes: Lanes) -> None:
     worker.batches.clear()
 
 
-async def test_what_waits_goes_together_and_two_batches_are_under_way_at_most() -> None:
+async def test_what_waits_goes_together_in_one_batch_of_a_model_that_computes() -> None:
     worker, answers = Worker(), list[int]()
     lanes = await lanes_with(worker)
     await known_to_be_quick(worker, lanes)
     for _ in range(4):
         lanes.submit([job(SMALL, answers) for _ in range(3)])
         await settle()
-    assert list(map(len, worker.batches)) == [3, 3]
+    assert list(map(len, worker.batches)) == [3]
     worker.go.set()
     await settle()
-    assert list(map(len, worker.batches)) == [3, 3, 6]
+    assert list(map(len, worker.batches)) == [3, 9]
     assert (answers, lanes.in_flight) == ([200] * 12, 0)
+
+
+async def test_batches_of_a_model_that_waits_are_under_way_in_all_lanes() -> None:
+    worker, answers = Worker(waits=True), list[int]()
+    lanes = await lanes_with(worker)
+    await known_to_be_quick(worker, lanes)
+    for _ in range(6):
+        lanes.submit([job(SMALL, answers) for _ in range(3)])
+        await settle()
+    assert list(map(len, worker.batches)) == [3, 3, 3, 3]
+    worker.go.set()
+    await settle()
+    assert (answers, lanes.in_flight) == ([200] * 18, 0)
+
+
+async def test_a_lane_that_comes_free_waits_for_those_it_just_served_but_not_for_ever() -> None:
+    worker, answers = Worker(), list[int]()
+    lanes = await lanes_with(worker)
+    await known_to_be_quick(worker, lanes)
+    lanes.submit([job(SMALL, answers) for _ in range(4)])
+    await asyncio.sleep(0.1)  # the evaluation: half as long, the lane waits
+    worker.go.set()
+    await settle()
+    lanes.submit([job(SMALL, answers) for _ in range(3)])
+    await settle()
+    assert list(map(len, worker.batches)) == [4]
+    lanes.submit([job(SMALL, answers)])
+    await settle()
+    assert list(map(len, worker.batches)) == [4, 4]
+
+
+async def test_a_lane_whose_callers_do_not_come_back_goes_on_with_who_is_there() -> None:
+    worker, answers = Worker(), list[int]()
+    lanes = await lanes_with(worker)
+    await known_to_be_quick(worker, lanes)
+    lanes.submit([job(SMALL, answers) for _ in range(4)])
+    await asyncio.sleep(0.02)
+    worker.go.set()
+    await settle()
+    lanes.submit([job(SMALL, answers)])
+    while len(answers) < 5:
+        await asyncio.sleep(0.001)
+    assert list(map(len, worker.batches)) == [4, 1]
 
 
 async def test_what_cannot_be_scored_with_others_has_a_lane_each_and_leaves_one_to_them() -> None:
@@ -98,7 +143,7 @@ async def test_what_cannot_be_scored_with_others_has_a_lane_each_and_leaves_one_
     worker.go.clear()
     lanes.submit([job(SMALL, answers)])
     await settle()
-    assert sorted(worker.batches) == [[ODD]] * 3 + [[SMALL]]
+    assert sorted(worker.batches) == [[ODD]] * 3 + [[SMALL, SMALL]]
     worker.go.set()
     await settle()
     assert (answers, lanes.in_flight) == ([200] * 8, 0)

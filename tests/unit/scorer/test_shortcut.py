@@ -4,6 +4,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from services.scorer.model_worker.frames import JSON_TYPE
+from services.scorer.model_worker.frames import JSON_TYPE, Traits
 from services.scorer.model_worker.proof import SWITCH, varied_rows
 from services.scorer.model_worker.scorer import Answer, Scorer, load_scorer
 from services.scorer.model_worker.shortcut import kind_of, text_of, texts_of, whole_float_spans
@@ -50,7 +51,7 @@ def whole_or_not(rows: pandas.DataFrame) -> Any:
     return numpy.array([int(value) if value == int(value) else value for value in rows["c0"]])
 
 
-Loaded = tuple[Scorer, bool, str]
+Loaded = tuple[Scorer, Traits]
 
 
 def load(folder: Path, model: Any, example: pandas.DataFrame = FEATURES) -> Loaded:
@@ -114,8 +115,8 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_nobody_can_tell_from_the_answer_who_else_was_scored(name: str, loaded: dict[str, Loaded]) -> None:
-    scorer, row_wise, why = loaded[name]
-    assert row_wise, why
+    scorer, traits = loaded[name]
+    assert traits.row_wise, traits.why
     together = 0
 
     @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
@@ -147,8 +148,8 @@ def test_many_rows_are_several_evaluations(loaded: dict[str, Loaded]) -> None:
 
 
 def test_columns_of_every_plain_type_take_the_short_way(tmp_path: Path) -> None:
-    scorer, row_wise, why = load(tmp_path, Custom(lambda rows: [str(list(row)) for row in rows.itertuples(index=False)]), MIXED)
-    assert row_wise, why
+    scorer, traits = load(tmp_path, Custom(lambda rows: [str(list(row)) for row in rows.itertuples(index=False)]), MIXED)
+    assert traits.row_wise, traits.why
     some = [body_of(*rows, columns=list(MIXED)) for rows in ([[1, 0.1, 7, 2**62, "z", True]], [[0.1, 1, -3, 1, "", False]] * 2)]
     assert [(200, a.body) for a in score(scorer, some)] == [long_way(scorer, body) for body in some]
 
@@ -162,21 +163,21 @@ def test_columns_of_every_plain_type_take_the_short_way(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_that_is_not_row_wise_is_found_out(tmp_path: Path, predict: Predict, why: str) -> None:
-    scorer, row_wise, said = load(tmp_path, Custom(predict))
-    assert not row_wise
-    assert why in said
+    scorer, traits = load(tmp_path, Custom(predict))
+    assert not traits.row_wise
+    assert why in traits.why
     assert {a.together for a in score(scorer, [body_of([0.5] * 10)] * 3)} == {1}
 
 
 def test_a_regression_rounds_otherwise_in_company_but_a_person_may_allow_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = LinearRegression().fit(FEATURES, FEATURES @ CHANCE.normal(size=10))
-    scorer, row_wise, why = load(tmp_path, fitted)
-    assert (row_wise, why) == (False, "rows do not come out the same")
+    scorer, traits = load(tmp_path, fitted)
+    assert (traits.row_wise, traits.why) == (False, "rows do not come out the same")
     body = body_of(*FEATURES.head(7).to_numpy().tolist())
     assert [(a.status, a.body) for a in score(scorer, [body])] == [long_way(scorer, body)]
     for switch in ("on", "off"):
         monkeypatch.setenv(SWITCH, switch)
-        assert load(tmp_path, fitted)[1:] == (switch == "on", f"{SWITCH} is {switch}")
+        assert load(tmp_path, fitted)[1] == Traits(switch == "on", waits=False, why=f"{SWITCH} is {switch}")
 
 
 @pytest.mark.parametrize(
@@ -219,3 +220,14 @@ def test_varied_rows_differ_and_keep_their_types() -> None:
     assert len({json.dumps(row) for row in rows}) == 16
     assert {tuple(map(type, row)) for row in rows} == {(float, int, str, bool)}
     assert rows == varied_rows([[1.5, 2, "x", False], [0.0, 3, "y", True]], 16)
+
+
+def asleep(rows: pandas.DataFrame) -> list[float]:
+    time.sleep(0.01)
+    return [0.5] * len(rows)
+
+
+@pytest.mark.parametrize(("predict", "waits"), [(asleep, True), (twice, False)])
+def test_a_model_that_waits_is_told_from_one_that_computes(tmp_path: Path, predict: Predict, waits: bool) -> None:
+    _, traits = load(tmp_path, Custom(predict))
+    assert (traits.row_wise, traits.waits) == (True, waits)
