@@ -36,7 +36,7 @@ MODELS = ("linear", "forest", "echo")
 CONNECTIONS = {"linear": (1, 16, 64, 256), "forest": (64,), "echo": (1, 64)}
 OPEN_MODEL = "linear"
 WARM_UP_CONNECTIONS = 32
-WARM_UP_S = 3.0
+WARM_UP_S = 10.0  # a JVM compiles what is hot
 OPEN_S = 8.0
 SETTLE_S = 0.5
 
