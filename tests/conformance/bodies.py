@@ -347,8 +347,8 @@ SKLEARN = [
     _case("params, where the model has none", {**_records({"a": 0.1, "b": 0.2, "c": 0.3}), "params": {"k": 1}}),
 ]
 
-# For models of the same three columns that MLflow 2.x saved.
-MLFLOW_2 = [
+# For models of the same three columns in environments of their own.
+THREE_COLUMNS = [
     *SKLEARN,
     _case("what is not JSON", b"{nope"),
     _case("nothing", b""),
