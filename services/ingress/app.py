@@ -77,7 +77,7 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
     ]
     try:
         invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations)
-        management = Management(events, registry, SecretBox.from_file(settings.key_file), pools)
+        management = Management(events, registry, SecretBox.from_file(settings.key_file), pools, settings.logs_folder)
         yield routes(invocations, management)
     finally:
         for task in tasks:

@@ -23,6 +23,10 @@ def detailed(endpoint: Endpoint, reports: PoolReports) -> dict[str, Any]:
     return view
 
 
+def tags(endpoint: Endpoint) -> list[dict[str, str]]:
+    return [{"key": key} | ({} if value is None else {"value": value}) for key, value in endpoint.tags]
+
+
 def summary(endpoint: Endpoint) -> dict[str, Any]:
     """An item of the list."""
     view = _common(endpoint)
@@ -47,7 +51,7 @@ def _common(endpoint: Endpoint) -> dict[str, Any]:
             "config_update": endpoint.update.value,
             "suspend": "NOT_SUSPENDED",
         },
-        "tags": [{"key": key} | ({} if value is None else {"value": value}) for key, value in endpoint.tags],
+        "tags": tags(endpoint),
         "description": endpoint.description,
     }
     if endpoint.gateway:

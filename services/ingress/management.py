@@ -1,18 +1,30 @@
 """The management routes: thin shells that validate, publish an event and answer with what the fold made of it."""
 
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from services.ingress.bodies import read_json_object
-from services.ingress.endpoint_view import detailed, summary
+from services.ingress.endpoint_logs import build_log, pool_of, service_log
+from services.ingress.endpoint_view import detailed, summary, tags
 from services.ingress.http_errors import HANDLERS, json_response
 from services.ingress.identity import identify
-from services.ingress.payloads import parse_config, parse_create, parse_gateway, to_config_spec, to_gateway
+from services.ingress.payloads import parse_config, parse_create, parse_gateway, parse_tags, to_config_spec, to_gateway
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.registry import Registry
 from services.shared.clock import now_ms
-from services.shared.control_events import ConfigRequested, ConfigSpec, EndpointCreated, EndpointDeleted, GatewayChanged
+from services.shared.control_events import (
+    ConfigRequested,
+    ConfigSpec,
+    EndpointCreated,
+    EndpointDeleted,
+    GatewayChanged,
+    TagsChanged,
+    UpdateCanceled,
+)
 from services.shared.endpoints import ControlState, Token
 from services.shared.errors import ParameterInvalid, TryAgainLater
 from services.shared.event_log import EventLog
@@ -26,11 +38,12 @@ ENDPOINTS = "/api/2.0/serving-endpoints"
 class Management:
     """Create, read, update and delete endpoints. Reads first fold to the log's end; writes return what was folded (R9)."""
 
-    def __init__(self, events: EventLog, registry: Registry, box: SecretBox, pools: PoolWatch) -> None:
+    def __init__(self, events: EventLog, registry: Registry, box: SecretBox, pools: PoolWatch, logs: Path) -> None:
         self._events = events
         self._registry = registry
         self._box = box
         self._pools = pools
+        self._logs = logs
 
     async def create(self, request: Request, caller: Token) -> Response:
         sent = parse_create(await read_json_object(request))
@@ -62,11 +75,15 @@ class Management:
         endpoint = (await self._events.refresh()).endpoint(name)
         config = to_config_spec(parse_config(await read_json_object(request)), name, self._box.seal)
         if config.auto_capture and endpoint.gateway.get("inference_table_config"):
-            raise ParameterInvalid("This endpoint logs by its AI gateway; 'auto_capture_config' beside it is not possible.")
-        if config.auto_capture and endpoint.gateway.get("inference_table_config"):
             raise ParameterInvalid("This endpoint logs by 'ai_gateway.inference_table_config'; both at once are not possible.")
         await self._require_models(config)
         event = ConfigRequested(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, config=config)
+        return self._view(await self._events.publish(event), name)
+
+    async def cancel_update(self, name: str) -> Response:
+        """Databricks has this in its UI only; the route is ours. The old config serves on."""
+        endpoint = (await self._events.refresh()).endpoint(name)
+        event = UpdateCanceled(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, version=endpoint.latest_version)
         return self._view(await self._events.publish(event), name)
 
     async def put_gateway(self, name: str, request: Request) -> Response:
@@ -76,6 +93,19 @@ class Management:
             raise ParameterInvalid("This endpoint logs by 'auto_capture_config'; both at once are not possible.")
         await self._events.publish(GatewayChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, gateway=gateway))
         return json_response(gateway)
+
+    async def change_tags(self, name: str, request: Request) -> Response:
+        endpoint = (await self._events.refresh()).endpoint(name)
+        sent = parse_tags(await read_json_object(request))
+        added = tuple((tag.key, tag.value) for tag in sent.add_tags)
+        event = TagsChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, added=added, removed=tuple(sent.delete_tags))
+        return json_response({"tags": tags((await self._events.publish(event)).endpoint(name))})
+
+    async def build_log(self, name: str, served: str, config_version: str | None = None) -> Response:
+        return await self._log(build_log, name, served, config_version)
+
+    async def service_log(self, name: str, served: str, config_version: str | None = None) -> Response:
+        return await self._log(service_log, name, served, config_version)
 
     async def delete(self, name: str) -> Response:
         endpoint = (await self._events.refresh()).endpoint(name)
@@ -88,6 +118,10 @@ class Management:
         if not self._events.is_confirmed():
             raise TryAgainLater("This ingress cannot confirm the state of its tokens at the moment.")
         return identify(authorization, self._events.snapshot())
+
+    async def _log(self, read: Callable[[Path, str], str], name: str, served: str, config_version: str | None) -> Response:
+        pool_id = pool_of((await self._events.refresh()).endpoint(name), served, config_version)
+        return json_response({"logs": await asyncio.to_thread(read, self._logs, pool_id)})
 
     async def _require_models(self, config: ConfigSpec) -> None:
         for entity in config.entities:
@@ -122,7 +156,11 @@ def _endpoint_routes(management: Management) -> APIRouter:
     router.add_api_route(f"{ENDPOINTS}/{{name}}", management.get, methods=["GET"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}", management.delete, methods=["DELETE"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/config", management.update_config, methods=["PUT"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/config:cancel", management.cancel_update, methods=["POST"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/ai-gateway", management.put_gateway, methods=["PUT"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/tags", management.change_tags, methods=["PATCH"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/served-models/{{served}}/logs", management.service_log, methods=["GET"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/served-models/{{served}}/build-logs", management.build_log, methods=["GET"])
     router.add_api_route("/api/2.0/preview/scim/v2/Me", me, methods=["GET"])
     return router
 

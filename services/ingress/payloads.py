@@ -82,6 +82,11 @@ class TagInput(_Input):
     value: str | None = None
 
 
+class TagsInput(_Input):
+    add_tags: list[TagInput] = []
+    delete_tags: list[str] = []
+
+
 class UsageTrackingInput(_Input):
     enabled: bool = False
 
@@ -153,6 +158,14 @@ def to_gateway(body: GatewayInput, endpoint: str) -> dict[str, Any]:
 
 def parse_gateway(body: dict[str, Any]) -> GatewayInput:
     return _parse(GatewayInput, body)
+
+
+def parse_tags(body: dict[str, Any]) -> TagsInput:
+    """Raises ParameterInvalid, also for a tag that is to come and to go."""
+    sent = _parse(TagsInput, body)
+    if twice := {tag.key for tag in sent.add_tags} & set(sent.delete_tags):
+        raise ParameterInvalid(f"The tag '{min(twice)}' is both in 'add_tags' and in 'delete_tags'.")
+    return sent
 
 
 def to_table(table: TableInput, endpoint: str) -> TableConfig:

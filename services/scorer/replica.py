@@ -123,7 +123,7 @@ class Replica:
 
     async def _deploy(self, pool: Pool) -> Evaluator:
         state = self._state
-        build_log = BuildLog(state / "logs" / f"build-{self._pool_id}.log")
+        build_log = BuildLog(self._settings.logs_folder / f"build-{self._pool_id}.log")
         try:
             variables = self._open_variables(pool)
             model = await fetch_model(pool, state, self._settings.mlflow.tracking_uri, build_log)

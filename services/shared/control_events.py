@@ -110,12 +110,29 @@ class ConfigRequested(_Event):
     config: ConfigSpec
 
 
+class UpdateCanceled(_Event):
+    """Ends the update to `version` without a switch; its pools go."""
+
+    type: Literal["UpdateCanceled"] = "UpdateCanceled"
+    endpoint_id: str
+    version: int
+
+
 class GatewayChanged(_Event):
     """Replaces the endpoint's AI gateway config; `{}` clears it."""
 
     type: Literal["GatewayChanged"] = "GatewayChanged"
     endpoint_id: str
     gateway: dict[str, Any]
+
+
+class TagsChanged(_Event):
+    """Takes the tags named in `removed` away, then adds or replaces those in `added`."""
+
+    type: Literal["TagsChanged"] = "TagsChanged"
+    endpoint_id: str
+    added: tuple[tuple[str, str | None], ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 class EndpointDeleted(_Event):
@@ -150,7 +167,9 @@ class PoolRemoved(_Event):
     pool_id: str
 
 
-EndpointEvent = EndpointCreated | ConfigRequested | GatewayChanged | EndpointDeleted | EntityReady | EntityFailed
+EndpointEvent = (
+    EndpointCreated | ConfigRequested | UpdateCanceled | GatewayChanged | TagsChanged | EndpointDeleted | EntityReady | EntityFailed
+)
 ControlEvent = EndpointEvent | PoolRemoved | TokenCreated | TokenRevoked
 
 _EVENTS: TypeAdapter[ControlEvent] = TypeAdapter(Annotated[ControlEvent, Field(discriminator="type")])

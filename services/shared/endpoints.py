@@ -19,8 +19,10 @@ from services.shared.control_events import (
     GatewayChanged,
     PoolRemoved,
     TableConfig,
+    TagsChanged,
     TokenCreated,
     TokenRevoked,
+    UpdateCanceled,
 )
 from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, RequestRejected
 
@@ -39,6 +41,7 @@ class ConfigUpdate(StrEnum):
     NOT_UPDATING = "NOT_UPDATING"
     IN_PROGRESS = "IN_PROGRESS"
     UPDATE_FAILED = "UPDATE_FAILED"
+    UPDATE_CANCELED = "UPDATE_CANCELED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +186,13 @@ def _changed(state: ControlState, offset: int, event: EndpointEvent) -> ControlS
             return _retire_unused(replace(state, endpoints=left), offset)
         case GatewayChanged():
             changed = replace(endpoint, gateway=event.gateway, updated_ms=event.at_ms)
+        case TagsChanged():
+            tags = {key: value for key, value in endpoint.tags if key not in event.removed} | dict(event.added)
+            changed = replace(endpoint, tags=tuple(tags.items()), updated_ms=event.at_ms)
         case ConfigRequested():
             changed = _config_requested(endpoint, event)
+        case UpdateCanceled():
+            changed = _update_canceled(endpoint, event)
         case EntityReady() | EntityFailed():
             changed = _deployment_reported(endpoint, event)
         case _:
@@ -221,6 +229,15 @@ def _config_requested(endpoint: Endpoint, event: ConfigRequested) -> Endpoint:
     pending = _new_config(endpoint.endpoint_id, version, event.config, endpoint.active, event.at_ms)
     changed = replace(endpoint, latest_version=version, updated_ms=event.at_ms, pending=pending, update=ConfigUpdate.IN_PROGRESS)
     return _activated_if_ready(changed)
+
+
+def _update_canceled(endpoint: Endpoint, event: UpdateCanceled) -> Endpoint:
+    pending = endpoint.pending
+    if endpoint.update is not ConfigUpdate.IN_PROGRESS or pending is None or pending.version != event.version:
+        raise Conflict(f"Endpoint '{endpoint.name}' has no update under way that could be canceled.")
+    entities = {name: replace(e, deployment=Deployment.ABORTED, message="The update was canceled.") for name, e in pending.entities.items()}
+    canceled = replace(pending, entities=entities)
+    return replace(endpoint, pending=canceled, update=ConfigUpdate.UPDATE_CANCELED, updated_ms=event.at_ms)
 
 
 def _new_config(endpoint_id: str, version: int, spec: ConfigSpec, active: Config | None, at_ms: int) -> Config:

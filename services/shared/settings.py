@@ -65,6 +65,11 @@ class ServiceSettings(BaseSettings):
         return self.state.absolute() / "tables"
 
     @property
+    def logs_folder(self) -> Path:
+        """Logs of this node's processes and deployments."""
+        return self.state.absolute() / "logs"
+
+    @property
     def key_file(self) -> Path:
         """The key `environment_vars` are sealed with; never in a log or topic (R16)."""
         return self.state.absolute() / "secret.key"

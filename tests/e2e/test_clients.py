@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import NotFound, ResourceAlreadyExists, ResourceConflict, Unauthenticated
+from databricks.sdk.errors import NotFound, OperationFailed, ResourceAlreadyExists, ResourceConflict, Unauthenticated
 from databricks.sdk.service.serving import (
     DataframeSplitInput,
     EndpointCoreConfigInput,
@@ -33,7 +34,7 @@ def workspace(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> WorkspaceClient:
     return WorkspaceClient()
 
 
-def test_the_sdk_creates_queries_updates_and_deletes(workspace: WorkspaceClient, models: Models) -> None:
+def test_the_sdk_creates_queries_updates_and_deletes(workspace: WorkspaceClient, stack: Stack, models: Models) -> None:
     api = workspace.serving_endpoints
     name = "sdk-life"
     double = ServedEntityInput(
@@ -67,6 +68,21 @@ def test_the_sdk_creates_queries_updates_and_deletes(workspace: WorkspaceClient,
         assert [e.name for e in updated.config.served_entities or []] == ["two", "three"]
         assert api.query(name, dataframe_records=[{"x": 1.0}]).predictions == [3.0]
         assert name in {e.name for e in api.list()}
+        changed = api.patch(name, add_tags=[EndpointTag("tier", "1"), EndpointTag("team", "ml")]).tags
+        assert changed == [EndpointTag("team", "ml"), EndpointTag("tier", "1")]
+        assert api.patch(name, delete_tags=["tier"]).tags == api.get(name).tags == [EndpointTag("team", "ml")]
+        assert "The model is loaded." in (api.build_logs(name, "three").logs or "")
+        assert isinstance(api.logs(name, "three").logs, str)
+        with pytest.raises(NotFound, match="no served entity 'four'"):
+            api.logs(name, "four")
+
+        api.update_config(name, served_entities=[replace(double, name="never")])
+        with stack.client() as http:
+            assert http.post(f"/api/2.0/serving-endpoints/{name}/config:cancel").json()["state"]["config_update"] == "UPDATE_CANCELED"
+            assert http.post(f"/api/2.0/serving-endpoints/{name}/config:cancel").json()["error_code"] == "RESOURCE_CONFLICT"
+        with pytest.raises(OperationFailed):
+            api.wait_get_serving_endpoint_not_updating(name)
+        assert api.query(name, dataframe_records=[{"x": 1.0}]).predictions == [3.0]
     finally:
         api.delete(name)
     with pytest.raises(NotFound, match=f"Endpoint with name '{name}' does not exist"):

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from services.ingress.endpoint_view import detailed, summary
-from services.shared.control_events import ConfigSpec, EntitySpec, Route, TableConfig
+from services.shared.control_events import ConfigSpec, EntitySpec, Route, TableConfig, UpdateCanceled
 from services.shared.endpoints import ControlState
 from services.shared.presence import PoolReport
 from tests.unit.shared.control_log import config, created, failed, fold, ready, requested
 
 CREATED = fold(created(config("1")))
 SERVING = fold(ready("a"), state=CREATED)
+CANCEL = UpdateCanceled(endpoint_id="e1", version=2, at_ms=88)
 UPDATING = fold(requested(config("2", "3", shares=(80, 20)), 1, at_ms=77), state=SERVING)
 
 
@@ -39,6 +40,9 @@ def deployments(config_view: dict[str, Any]) -> list[tuple[str, str]]:
         pytest.param(UPDATING, "IN_PROGRESS", "READY", 1, 2, id="update accepted"),
         pytest.param(fold(ready("a", 2), ready("b", 2), state=UPDATING), "NOT_UPDATING", "READY", 2, None, id="update done"),
         pytest.param(fold(failed("b", 2), state=UPDATING), "UPDATE_FAILED", "READY", 1, 2, id="update fails"),
+        pytest.param(
+            fold(UpdateCanceled(endpoint_id="e1", version=2, at_ms=5), state=UPDATING), "UPDATE_CANCELED", "READY", 1, 2, id="canceled"
+        ),
         pytest.param(fold(failed("a"), state=CREATED), "UPDATE_FAILED", "NOT_READY", None, 1, id="first create fails"),
     ],
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.ingress.payloads import parse_config, parse_create, parse_gateway, to_config_spec, to_gateway
+from services.ingress.payloads import parse_config, parse_create, parse_gateway, parse_tags, to_config_spec, to_gateway
 from services.shared.control_events import ConfigSpec, Route
 from services.shared.errors import ParameterInvalid
 
@@ -224,3 +224,8 @@ def test_a_gateway_is_stored(body: dict[str, Any], stored: dict[str, Any]) -> No
 def test_a_gateway_that_would_not_be_enforced_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ParameterInvalid, match="remove '"):
         to_gateway(parse_gateway(body), "ep")
+
+
+def test_a_tag_cannot_come_and_go_at_once() -> None:
+    with pytest.raises(ParameterInvalid, match="'team' is both"):
+        parse_tags({"add_tags": [{"key": "team"}], "delete_tags": ["team"]})

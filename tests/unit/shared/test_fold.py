@@ -8,8 +8,10 @@ from services.shared.control_events import (
     GatewayChanged,
     PoolRemoved,
     TableConfig,
+    TagsChanged,
     TokenCreated,
     TokenRevoked,
+    UpdateCanceled,
     decode_event,
     encode_event,
 )
@@ -87,6 +89,34 @@ def test_a_failed_update_can_be_followed_by_another() -> None:
     assert (again.active.version, again.update) == (3, ConfigUpdate.NOT_UPDATING)
 
 
+def canceled(version: int) -> UpdateCanceled:
+    return UpdateCanceled(endpoint_id="e1", version=version, at_ms=5)
+
+
+def test_a_canceled_update_leaves_the_old_config_serving_and_retires_the_new_pools() -> None:
+    during = fold(requested(config("2"), 1), state=SERVING)
+    after = fold(canceled(2), state=during)
+    endpoint = after.endpoints["churn"]
+    assert (endpoint.active, endpoint.update) == (SERVING.endpoints["churn"].active, ConfigUpdate.UPDATE_CANCELED)
+    assert deployments(after) == {"a": Deployment.ABORTED}
+    assert [i for i, p in after.pools.items() if p.retired_at is None] == ["e1-a-1"]
+    again = fold(requested(config("2"), 2), ready("a", version=3), state=after).endpoints["churn"]
+    assert again.active is not None
+    assert (again.active.version, again.update) == (3, ConfigUpdate.NOT_UPDATING)
+
+
+def test_a_late_report_about_a_canceled_update_changes_nothing() -> None:
+    after = fold(canceled(2), state=fold(requested(config("2"), 1), state=SERVING))
+    assert fold(ready("a", version=2), state=after).endpoints == after.endpoints
+
+
+def test_tags_are_taken_away_and_then_added_or_replaced() -> None:
+    tagged = fold(TagsChanged(endpoint_id="e1", added=(("team", "core"), ("old", None)), at_ms=5), state=SERVING)
+    after = fold(TagsChanged(endpoint_id="e1", added=(("team", "ml"), ("tier", "1")), removed=("old", "unknown"), at_ms=6), state=tagged)
+    endpoint = after.endpoints["churn"]
+    assert (endpoint.tags, endpoint.updated_ms) == ((("team", "ml"), ("tier", "1")), 6)
+
+
 def test_the_name_of_a_deleted_endpoint_is_free_at_once_and_its_pools_retire() -> None:
     state = fold(EndpointDeleted(endpoint_id="e1", at_ms=5), created(config("1"), endpoint_id="e2"), state=SERVING)
     assert state.endpoints["churn"].endpoint_id == "e2"
@@ -108,6 +138,9 @@ UPDATING = fold(requested(config("2"), 1), state=SERVING)
         pytest.param(UPDATING, ready("z", version=2), Conflict, id="a report about an entity the config has not"),
         pytest.param(fold(failed("a", version=2), state=UPDATING), ready("a", version=2), Conflict, id="good news after the failure"),
         pytest.param(ControlState(), EndpointDeleted(endpoint_id="e1", at_ms=1), EndpointNotFound, id="a delete of what is not there"),
+        pytest.param(SERVING, UpdateCanceled(endpoint_id="e1", version=1, at_ms=1), Conflict, id="a cancel without an update"),
+        pytest.param(fold(requested(config("2"), 1), state=SERVING), canceled(1), Conflict, id="a cancel of another update"),
+        pytest.param(ControlState(), TagsChanged(endpoint_id="e1", at_ms=1), EndpointNotFound, id="tags of nobody"),
         pytest.param(ControlState(), GatewayChanged(endpoint_id="e1", gateway={}, at_ms=1), EndpointNotFound, id="a gateway of nobody"),
         pytest.param(SERVING, PoolRemoved(pool_id="e1-a-1", at_ms=1), Conflict, id="the removal of a pool in service"),
     ],

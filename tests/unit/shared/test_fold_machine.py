@@ -10,6 +10,7 @@ from services.shared.control_events import (
     EntityFailed,
     GatewayChanged,
     PoolRemoved,
+    UpdateCanceled,
     decode_event,
     encode_event,
 )
@@ -98,6 +99,15 @@ class Fold(RuleBasedStateMachine):
         after = self.endpoint(endpoint)
         if current and after:
             assert after.active == current.active, "a failed update leaves the active config untouched"
+
+    @rule(endpoint=ENDPOINTS)
+    def cancel(self, endpoint: str) -> None:
+        current = self.endpoint(endpoint)
+        self.append(UpdateCanceled(endpoint_id=endpoint, version=current.latest_version if current else 1, at_ms=9))
+        after = self.endpoint(endpoint)
+        if current and after:
+            assert after.active == current.active, "a canceled update leaves the active config untouched"
+            assert after.update is not ConfigUpdate.IN_PROGRESS
 
     @rule(endpoint=ENDPOINTS)
     def delete(self, endpoint: str) -> None:
