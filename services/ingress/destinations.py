@@ -7,6 +7,10 @@ from services.shared.endpoints import Config, ConfigUpdate, ControlState, Endpoi
 from services.shared.errors import PoolNotReady, RequestRejected
 
 
+class NotServing(RequestRejected):
+    """The endpoint is stopped, or nothing of it was ever deployed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """A served entity as its requests see it."""
@@ -29,7 +33,7 @@ class Destinations:
     def choose(self, state: ControlState, name: str, served: str | None, draw: float) -> Destination:
         """The destination drawn by its share of the traffic (0 ≤ draw < 1), or the one `served` names.
 
-        Raises EndpointNotFound, PoolNotReady or RequestRejected.
+        Raises EndpointNotFound, PoolNotReady, NotServing or RequestRejected.
         """
         if state is not self._state:
             self._state, self._known = state, {}
@@ -45,8 +49,11 @@ class Destinations:
 
 
 def _serving_config(endpoint: Endpoint) -> Config:
-    if endpoint.active:
-        return endpoint.active
+    if endpoint.serving:
+        return endpoint.serving
     if endpoint.update is ConfigUpdate.IN_PROGRESS:
-        raise PoolNotReady(f"Endpoint '{endpoint.name}' is not ready yet: it is being created.", retry_after_s=2)
-    raise RequestRejected(f"Endpoint '{endpoint.name}' is not ready: its creation failed.")
+        doing = "started" if endpoint.stopped else "created"
+        raise PoolNotReady(f"Endpoint '{endpoint.name}' is not ready yet: it is being {doing}.", retry_after_s=2)
+    if endpoint.stopped:
+        raise NotServing(f"Endpoint '{endpoint.name}' is stopped; start it to query it.")
+    raise NotServing(f"Endpoint '{endpoint.name}' is not ready: its creation failed or was canceled.")

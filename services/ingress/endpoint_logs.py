@@ -29,7 +29,7 @@ def pool_of(endpoint: Endpoint, served: str, config_version: str | None) -> str:
     if config_version is not None:
         if not (config_version.isascii() and config_version.isdigit()):
             raise ParameterInvalid(f"'config_version' must be a number; got '{config_version}'.")
-        configs = [config for config in configs if config.version == int(config_version)]
+        configs = [config for config in configs if str(config.version) == config_version.lstrip("0")]
     for config in configs:
         if served in config.entities:
             return config.entities[served].pool_id

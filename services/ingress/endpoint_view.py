@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.shared.control_events import ConfigSpec, EntitySpec, TableConfig
+from services.shared.control_events import ConfigSpec, EntitySpec, Notifications, TableConfig
 from services.shared.endpoints import Config, Deployment, Endpoint, ServedEntity, served_entity_id
 from services.shared.presence import PoolReport
 
@@ -14,13 +14,26 @@ REDACTED = "[redacted]"  # I7: values of environment variables are never returne
 def detailed(endpoint: Endpoint, reports: PoolReports) -> dict[str, Any]:
     """What create, get and update answer. Until the first success there is no `config`, and ready is NOT_READY (§6)."""
     view = _common(endpoint)
-    view |= {"permission_level": "CAN_MANAGE", "route_optimized": endpoint.route_optimized}
+    view |= {
+        "permission_level": "CAN_MANAGE",
+        "route_optimized": endpoint.route_optimized,
+        "creator_display_name": endpoint.creator,
+        "resource_credential_strategy": "EMBEDDED_CREDENTIALS",  # as Databricks says of models that bring what they need
+    }
+    if endpoint.notifications:
+        view["email_notifications"] = email_notifications(endpoint.notifications)
     if endpoint.active:
         view["config"] = _config(endpoint.active, endpoint, reports)
     if endpoint.pending:
         pending = endpoint.pending
         view["pending_config"] = _config(pending, endpoint, reports) | {"start_time": pending.requested_ms}
     return view
+
+
+def email_notifications(notifications: Notifications) -> dict[str, list[str]]:
+    """A list that was never set is left out, as clients send it."""
+    lists = {"on_update_success": notifications.on_update_success, "on_update_failure": notifications.on_update_failure}
+    return {when: list(addresses) for when, addresses in lists.items() if addresses}
 
 
 def tags(endpoint: Endpoint) -> list[dict[str, str]]:
@@ -47,7 +60,7 @@ def _common(endpoint: Endpoint) -> dict[str, Any]:
         "creation_timestamp": endpoint.created_ms,
         "last_updated_timestamp": endpoint.updated_ms,
         "state": {
-            "ready": "READY" if endpoint.active else "NOT_READY",
+            "ready": "READY" if endpoint.serving else "NOT_READY",
             "config_update": endpoint.update.value,
             "suspend": "NOT_SUSPENDED",
         },
@@ -97,7 +110,9 @@ def _entity(entity: ServedEntity, endpoint: Endpoint, reports: PoolReports) -> d
 
 def _deployment(entity: ServedEntity, endpoint: Endpoint, report: PoolReport | None) -> tuple[Deployment, str]:
     """What the log says, and for a pool in service what the scaler sees of it now."""
-    serves = endpoint.active is not None and any(e.pool_id == entity.pool_id for e in endpoint.active.entities.values())
+    if endpoint.stopped and endpoint.active and entity is endpoint.active.entities.get(entity.spec.name):
+        return Deployment.ABORTED, "The endpoint is stopped."
+    serves = endpoint.serving is not None and any(e.pool_id == entity.pool_id for e in endpoint.serving.entities.values())
     if not serves or report is None or entity.deployment is not Deployment.READY:
         return entity.deployment, entity.message
     if report.failure:

@@ -5,6 +5,7 @@ import logging
 from math import ceil
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -59,6 +60,13 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return error_response(code, f"No API found for '{request.method} {request.url.path}'.", dict(error.headers or {}))
 
 
+async def on_invalid_parameter(_: Request, error: Exception) -> Response:
+    """FastAPI's own word on a path or query parameter, which would leave as `{"detail": …}`: to the SDK a SCIM error."""
+    assert isinstance(error, RequestValidationError)
+    faults = (f"'{fault['loc'][-1]}': {fault['msg']}" for fault in error.errors())
+    return error_response("INVALID_PARAMETER_VALUE", "Invalid request: " + "; ".join(faults))
+
+
 async def on_hang_up(request: Request, _: Exception) -> Response:
     """Nobody reads this; the row of what was accepted says 499, or what came of it."""
     log.debug("caller hung up", extra={"method": request.method, "path": request.url.path})
@@ -81,6 +89,7 @@ async def response_to(request: Request, error: Exception) -> Response:
 HANDLERS: dict[Any, Any] = {
     ServingError: on_serving_error,
     HTTPException: on_http_exception,
+    RequestValidationError: on_invalid_parameter,
     ClientDisconnect: on_hang_up,
     Exception: on_fault,
 }

@@ -15,7 +15,7 @@ from services.ingress.admission import QueueLimits, should_refuse
 from services.ingress.bodies import read_body
 from services.ingress.cancellations import Cancellations
 from services.ingress.connections import Headers, body_at_hand, is_gone, respond, unwatch, watch
-from services.ingress.destinations import Destination, Destinations
+from services.ingress.destinations import Destination, Destinations, NotServing
 from services.ingress.http_errors import response_to
 from services.ingress.identity import Callers
 from services.ingress.pool_watch import PoolWatch
@@ -132,7 +132,7 @@ class Invocations:
             state = self._confirmed_state()  # again: the body may have taken its time
             try:
                 destination = self._destinations.choose(state, invoked.name, invoked.served, random.random())
-            except (EndpointNotFound, PoolNotReady):
+            except (EndpointNotFound, PoolNotReady, NotServing):
                 if is_latest:
                     raise
                 await self._events.refresh()  # another ingress may have told the caller what is not folded here yet

@@ -12,9 +12,19 @@ from services.ingress.endpoint_logs import build_log, pool_of, service_log
 from services.ingress.endpoint_view import detailed, summary, tags
 from services.ingress.http_errors import HANDLERS, json_response
 from services.ingress.identity import identify
-from services.ingress.payloads import parse_config, parse_create, parse_gateway, parse_tags, to_config_spec, to_gateway
+from services.ingress.lifecycle import Lifecycle, lifecycle_routes
+from services.ingress.payloads import (
+    parse_config,
+    parse_create,
+    parse_gateway,
+    parse_tags,
+    to_config_spec,
+    to_gateway,
+    to_notifications,
+)
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.registry import Registry
+from services.ingress.unsupported import unsupported_routes
 from services.shared.clock import now_ms
 from services.shared.control_events import (
     ConfigRequested,
@@ -44,6 +54,7 @@ class Management:
         self._box = box
         self._pools = pools
         self._logs = logs
+        self.lifecycle = Lifecycle(events, pools)
 
     async def create(self, request: Request, caller: Token) -> Response:
         sent = parse_create(await read_json_object(request))
@@ -61,6 +72,7 @@ class Management:
             tags=tuple((tag.key, tag.value) for tag in sent.tags),
             gateway=gateway,
             route_optimized=sent.route_optimized,
+            notifications=to_notifications(sent.email_notifications) if sent.email_notifications else None,
         )
         return self._view(await self._events.publish(event), sent.name)
 
@@ -136,6 +148,9 @@ def management_app(management: Management) -> FastAPI:
     app.add_api_route("/.well-known/databricks-config", _host_metadata, methods=["GET"])
     app.add_api_route("/health/live", _alive, methods=["GET"])
     app.include_router(_endpoint_routes(management))
+    caller = [Depends(management.caller)]
+    app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
+    app.include_router(unsupported_routes(), dependencies=caller)
     return app
 
 

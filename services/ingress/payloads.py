@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from services.shared.control_events import SIZE_CONCURRENCY, ConfigSpec, EntitySpec, Route, TableConfig
+from services.shared.control_events import SIZE_CONCURRENCY, ConfigSpec, EntitySpec, Notifications, Route, TableConfig
 from services.shared.errors import ParameterInvalid
 
 MAX_ENTITIES = 15  # databricks_surface §1.3: docs say 10, the live limit was seen at 15
@@ -87,6 +87,15 @@ class TagsInput(_Input):
     delete_tags: list[str] = []
 
 
+class NotificationsInput(_Input):
+    on_update_success: list[str] = []
+    on_update_failure: list[str] = []
+
+
+class NotificationsChangeInput(_Input):
+    email_notifications: NotificationsInput
+
+
 class UsageTrackingInput(_Input):
     enabled: bool = False
 
@@ -107,6 +116,8 @@ class CreateInput(_Input):
     rate_limits: list[Any] = []
     route_optimized: bool = False
     description: str | None = None
+    email_notifications: NotificationsInput | None = None
+    telemetry_config: dict[str, Any] | None = None
 
 
 def parse_create(body: dict[str, Any]) -> CreateInput:
@@ -115,6 +126,8 @@ def parse_create(body: dict[str, Any]) -> CreateInput:
     if created.name.startswith("databricks-"):
         raise ParameterInvalid("Endpoint names must not start with 'databricks-'.")
     _refuse_rate_limits(created.rate_limits)
+    if created.telemetry_config:
+        raise ParameterInvalid("Telemetry configs are not supported; remove 'telemetry_config'.")
     return created
 
 
@@ -166,6 +179,14 @@ def parse_tags(body: dict[str, Any]) -> TagsInput:
     if twice := {tag.key for tag in sent.add_tags} & set(sent.delete_tags):
         raise ParameterInvalid(f"The tag '{min(twice)}' is both in 'add_tags' and in 'delete_tags'.")
     return sent
+
+
+def parse_notifications(body: dict[str, Any]) -> Notifications:
+    return to_notifications(_parse(NotificationsChangeInput, body).email_notifications)
+
+
+def to_notifications(sent: NotificationsInput) -> Notifications:
+    return Notifications(on_update_success=tuple(sent.on_update_success), on_update_failure=tuple(sent.on_update_failure))
 
 
 def to_table(table: TableInput, endpoint: str) -> TableConfig:

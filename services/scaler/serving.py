@@ -174,13 +174,13 @@ def config_in_progress(endpoint: Endpoint | None, pool: Pool) -> Config | None:
     """
     if endpoint is None or endpoint.update is not ConfigUpdate.IN_PROGRESS or endpoint.pending is None:
         return None
-    if endpoint.active and any(e.pool_id == pool.pool_id for e in endpoint.active.entities.values()):
+    if endpoint.serving and any(e.pool_id == pool.pool_id for e in endpoint.serving.entities.values()):
         return None
     return endpoint.pending if any(e.pool_id == pool.pool_id for e in endpoint.pending.entities.values()) else None
 
 
 def _serving_now(endpoint: Endpoint | None, look: Look) -> int:
     """Replicas of the largest pool that serves the endpoint now."""
-    if endpoint is None or endpoint.active is None:
+    if endpoint is None or endpoint.serving is None:
         return 0
-    return max(len(look.staying(entity.pool_id)) for entity in endpoint.active.entities.values())
+    return max(len(look.staying(entity.pool_id)) for entity in endpoint.serving.entities.values())

@@ -66,6 +66,13 @@ class TableConfig(_Frozen):
         return f"{self.catalog_name}.{self.schema_name}.{self.table_name_prefix}_payload"
 
 
+class Notifications(_Frozen):
+    """Addresses to tell of an update's end. Kept and shown; no mail is sent."""
+
+    on_update_success: tuple[str, ...] = ()
+    on_update_failure: tuple[str, ...] = ()
+
+
 class ConfigSpec(_Frozen):
     entities: tuple[EntitySpec, ...]
     routes: tuple[Route, ...]
@@ -101,6 +108,7 @@ class EndpointCreated(_Event):
     tags: tuple[tuple[str, str | None], ...] = ()
     gateway: dict[str, Any] = {}
     route_optimized: bool = False
+    notifications: Notifications | None = None
 
 
 class ConfigRequested(_Event):
@@ -133,6 +141,30 @@ class TagsChanged(_Event):
     endpoint_id: str
     added: tuple[tuple[str, str | None], ...] = ()
     removed: tuple[str, ...] = ()
+
+
+class NotificationsChanged(_Event):
+    """Replaces both lists of addresses."""
+
+    type: Literal["NotificationsChanged"] = "NotificationsChanged"
+    endpoint_id: str
+    notifications: Notifications
+
+
+class EndpointStopped(_Event):
+    """The active config stays, and its pools go; refused during an update, and when decided on another version."""
+
+    type: Literal["EndpointStopped"] = "EndpointStopped"
+    endpoint_id: str
+    based_on: int
+
+
+class EndpointStarted(_Event):
+    """Deploys the config of a stopped endpoint again, as a new version on pools of its own."""
+
+    type: Literal["EndpointStarted"] = "EndpointStarted"
+    endpoint_id: str
+    based_on: int
 
 
 class EndpointDeleted(_Event):
@@ -168,7 +200,17 @@ class PoolRemoved(_Event):
 
 
 EndpointEvent = (
-    EndpointCreated | ConfigRequested | UpdateCanceled | GatewayChanged | TagsChanged | EndpointDeleted | EntityReady | EntityFailed
+    EndpointCreated
+    | ConfigRequested
+    | UpdateCanceled
+    | GatewayChanged
+    | TagsChanged
+    | NotificationsChanged
+    | EndpointStopped
+    | EndpointStarted
+    | EndpointDeleted
+    | EntityReady
+    | EntityFailed
 )
 ControlEvent = EndpointEvent | PoolRemoved | TokenCreated | TokenRevoked
 

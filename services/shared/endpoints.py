@@ -13,10 +13,14 @@ from services.shared.control_events import (
     EndpointCreated,
     EndpointDeleted,
     EndpointEvent,
+    EndpointStarted,
+    EndpointStopped,
     EntityFailed,
     EntityReady,
     EntitySpec,
     GatewayChanged,
+    Notifications,
+    NotificationsChanged,
     PoolRemoved,
     TableConfig,
     TagsChanged,
@@ -25,6 +29,7 @@ from services.shared.control_events import (
     UpdateCanceled,
 )
 from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, RequestRejected
+from services.shared.milestones import KEPT, Milestone, milestones_of
 
 REMEMBERED_VERDICTS = 1_000  # a repeat is a producer's retry: seconds old, so a few thousand events back is for ever
 
@@ -78,6 +83,14 @@ class Endpoint:
     active: Config | None
     pending: Config | None
     update: ConfigUpdate
+    notifications: Notifications | None = None
+    stopped: bool = False  # until a config is ready again
+    milestones: tuple[Milestone, ...] = ()  # the newest, oldest first
+
+    @property
+    def serving(self) -> Config | None:
+        """The config that scores: the active one, unless the endpoint is stopped."""
+        return None if self.stopped else self.active
 
     @property
     def table(self) -> TableConfig | None:
@@ -171,7 +184,7 @@ def _apply(state: ControlState, offset: int, event: ControlEvent) -> ControlStat
                 raise Conflict("The pool is in service; only a retired pool is removed.")
             return replace(state, pools={pool_id: p for pool_id, p in state.pools.items() if pool_id != event.pool_id})
         case EndpointCreated():
-            return _with_endpoint(state, offset, _created(state, event))
+            return _with_endpoint(state, offset, _remembering(_created(state, event), event, None))
         case _:
             return _changed(state, offset, event)
 
@@ -189,6 +202,12 @@ def _changed(state: ControlState, offset: int, event: EndpointEvent) -> ControlS
         case TagsChanged():
             tags = {key: value for key, value in endpoint.tags if key not in event.removed} | dict(event.added)
             changed = replace(endpoint, tags=tuple(tags.items()), updated_ms=event.at_ms)
+        case NotificationsChanged():
+            changed = replace(endpoint, notifications=event.notifications, updated_ms=event.at_ms)
+        case EndpointStopped():
+            changed = _stopped(endpoint, event)
+        case EndpointStarted():
+            changed = _started(endpoint, event)
         case ConfigRequested():
             changed = _config_requested(endpoint, event)
         case UpdateCanceled():
@@ -197,7 +216,12 @@ def _changed(state: ControlState, offset: int, event: EndpointEvent) -> ControlS
             changed = _deployment_reported(endpoint, event)
         case _:
             raise TypeError(f"no fold for {type(event).__name__}")
-    return _with_endpoint(state, offset, changed)
+    return _with_endpoint(state, offset, _remembering(changed, event, endpoint.active))
+
+
+def _remembering(endpoint: Endpoint, event: EndpointEvent, active_before: Config | None) -> Endpoint:
+    new = milestones_of(event, endpoint.latest_version, activated=endpoint.active is not active_before)
+    return replace(endpoint, milestones=(*endpoint.milestones, *new)[-KEPT:]) if new else endpoint
 
 
 def _created(state: ControlState, event: EndpointCreated) -> Endpoint:
@@ -217,17 +241,41 @@ def _created(state: ControlState, event: EndpointCreated) -> Endpoint:
         active=None,
         pending=_new_config(event.endpoint_id, 1, event.config, None, event.at_ms),
         update=ConfigUpdate.IN_PROGRESS,
+        notifications=event.notifications,
     )
 
 
 def _config_requested(endpoint: Endpoint, event: ConfigRequested) -> Endpoint:
+    _require_calm(endpoint, event.based_on)
+    return _updating(endpoint, event.config, event.at_ms)
+
+
+def _stopped(endpoint: Endpoint, event: EndpointStopped) -> Endpoint:
+    """What is left of a failed or canceled update goes with the pools."""
+    _require_calm(endpoint, event.based_on)
+    if endpoint.serving is None:
+        raise Conflict(f"Endpoint '{endpoint.name}' is not serving, so it cannot be stopped.")
+    return replace(endpoint, stopped=True, pending=None, update=ConfigUpdate.NOT_UPDATING, updated_ms=event.at_ms)
+
+
+def _started(endpoint: Endpoint, event: EndpointStarted) -> Endpoint:
+    _require_calm(endpoint, event.based_on)
+    if endpoint.active is None or not endpoint.stopped:
+        raise Conflict(f"Endpoint '{endpoint.name}' is not stopped, so it cannot be started.")
+    return _updating(endpoint, endpoint.active.spec, event.at_ms)
+
+
+def _require_calm(endpoint: Endpoint, based_on: int) -> None:
     if endpoint.update is ConfigUpdate.IN_PROGRESS:
         raise Conflict(f"Endpoint '{endpoint.name}' is being updated; wait until config_update is NOT_UPDATING.")
-    if event.based_on != endpoint.latest_version:
+    if based_on != endpoint.latest_version:
         raise Conflict(f"Endpoint '{endpoint.name}' was changed by somebody else meanwhile; read it again.")
+
+
+def _updating(endpoint: Endpoint, spec: ConfigSpec, at_ms: int) -> Endpoint:
     version = endpoint.latest_version + 1
-    pending = _new_config(endpoint.endpoint_id, version, event.config, endpoint.active, event.at_ms)
-    changed = replace(endpoint, latest_version=version, updated_ms=event.at_ms, pending=pending, update=ConfigUpdate.IN_PROGRESS)
+    pending = _new_config(endpoint.endpoint_id, version, spec, endpoint.serving, at_ms)
+    changed = replace(endpoint, latest_version=version, updated_ms=at_ms, pending=pending, update=ConfigUpdate.IN_PROGRESS)
     return _activated_if_ready(changed)
 
 
@@ -240,11 +288,11 @@ def _update_canceled(endpoint: Endpoint, event: UpdateCanceled) -> Endpoint:
     return replace(endpoint, pending=canceled, update=ConfigUpdate.UPDATE_CANCELED, updated_ms=event.at_ms)
 
 
-def _new_config(endpoint_id: str, version: int, spec: ConfigSpec, active: Config | None, at_ms: int) -> Config:
-    """An entity whose spec the active config has already keeps its pool, so a traffic-only update restarts nothing."""
+def _new_config(endpoint_id: str, version: int, spec: ConfigSpec, serving: Config | None, at_ms: int) -> Config:
+    """An entity whose spec is serving already keeps its pool, so a traffic-only update restarts nothing."""
     entities = {}
     for entity in spec.entities:
-        old = active.entities.get(entity.name) if active else None
+        old = serving.entities.get(entity.name) if serving else None
         if old is not None and old.spec == entity:
             entities[entity.name] = replace(old, deployment=Deployment.READY, message="")
         else:
@@ -280,7 +328,7 @@ def _activated_if_ready(endpoint: Endpoint, at_ms: int | None = None) -> Endpoin
     if pending is None or any(e.deployment is not Deployment.READY for e in pending.entities.values()):
         return endpoint
     done_ms = endpoint.updated_ms if at_ms is None else at_ms
-    return replace(endpoint, active=pending, pending=None, update=ConfigUpdate.NOT_UPDATING, updated_ms=done_ms)
+    return replace(endpoint, active=pending, pending=None, update=ConfigUpdate.NOT_UPDATING, updated_ms=done_ms, stopped=False)
 
 
 def _with_endpoint(state: ControlState, offset: int, endpoint: Endpoint) -> ControlState:
@@ -297,7 +345,7 @@ def _retire_unused(state: ControlState, offset: int) -> ControlState:
     used = set()
     for endpoint in state.endpoints.values():
         running = endpoint.pending if endpoint.update is ConfigUpdate.IN_PROGRESS else None
-        for config in (endpoint.active, running):
+        for config in (endpoint.serving, running):
             used |= {e.pool_id for e in config.entities.values()} if config else set()
     if all(pool_id in used or pool.retired_at is not None for pool_id, pool in state.pools.items()):
         return state

@@ -11,6 +11,7 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import NotFound, OperationFailed, ResourceAlreadyExists, ResourceConflict, Unauthenticated
 from databricks.sdk.service.serving import (
     DataframeSplitInput,
+    EmailNotifications,
     EndpointCoreConfigInput,
     EndpointStateConfigUpdate,
     EndpointStateReady,
@@ -73,6 +74,9 @@ def test_the_sdk_creates_queries_updates_and_deletes(workspace: WorkspaceClient,
         assert api.patch(name, delete_tags=["tier"]).tags == api.get(name).tags == [EndpointTag("team", "ml")]
         assert "The model is loaded." in (api.build_logs(name, "three").logs or "")
         assert isinstance(api.logs(name, "three").logs, str)
+        told = EmailNotifications(on_update_failure=["ops@example.org"])
+        assert api.update_notifications(name, email_notifications=told).email_notifications == told
+        assert api.get(name).email_notifications == told
         with pytest.raises(NotFound, match="no served entity 'four'"):
             api.logs(name, "four")
 

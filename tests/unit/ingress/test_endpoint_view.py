@@ -144,6 +144,8 @@ def test_tags_description_and_ids_are_echoed() -> None:
         "CAN_MANAGE",
     )
     assert "ai_gateway" not in seen
+    assert "email_notifications" not in seen
+    assert (seen["creator_display_name"], seen["resource_credential_strategy"]) == ("ada", "EMBEDDED_CREDENTIALS")
 
 
 def test_the_list_shows_what_is_pending_until_something_serves() -> None:

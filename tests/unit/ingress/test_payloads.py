@@ -226,6 +226,11 @@ def test_a_gateway_that_would_not_be_enforced_is_refused(body: dict[str, Any]) -
         to_gateway(parse_gateway(body), "ep")
 
 
+def test_a_telemetry_config_is_refused() -> None:
+    with pytest.raises(ParameterInvalid, match="remove 'telemetry_config'"):
+        parse_create({"name": "ep", "config": {}, "telemetry_config": {"table_names": {}}})
+
+
 def test_a_tag_cannot_come_and_go_at_once() -> None:
     with pytest.raises(ParameterInvalid, match="'team' is both"):
         parse_tags({"add_tags": [{"key": "team"}], "delete_tags": ["team"]})

@@ -6,6 +6,7 @@ import json
 from hashlib import sha256
 
 import pytest
+from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
@@ -205,6 +206,15 @@ async def test_routing_faults_leave_in_the_envelope(status: int, code: str) -> N
     seen = Request({"type": "http", "method": "POST", "path": "/x", "headers": [(b"host", b"h")], "query_string": b"", "scheme": "http"})
     response = await on_http_exception(seen, HTTPException(status))
     assert (response.status_code, json.loads(bytes(response.body))["error_code"]) == (status, code)
+
+
+async def test_a_parameter_fastapi_refuses_leaves_in_the_envelope() -> None:
+    error = RequestValidationError([{"type": "missing", "loc": ("query", "limit"), "msg": "Field required", "input": None}])
+    response = await HANDLERS[RequestValidationError](request(), error)
+    assert (response.status_code, json.loads(response.body)) == (
+        400,
+        {"error_code": "INVALID_PARAMETER_VALUE", "message": "Invalid request: 'limit': Field required", "details": []},
+    )
 
 
 async def test_a_fault_of_ours_tells_the_caller_nothing() -> None:

@@ -7,6 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from services.shared.control_events import (
     ControlEvent,
     EndpointDeleted,
+    EndpointStarted,
+    EndpointStopped,
     EntityFailed,
     GatewayChanged,
     PoolRemoved,
@@ -109,6 +111,29 @@ class Fold(RuleBasedStateMachine):
             assert after.active == current.active, "a canceled update leaves the active config untouched"
             assert after.update is not ConfigUpdate.IN_PROGRESS
 
+    @rule(endpoint=ENDPOINTS, stale=st.integers(0, 1))
+    def stop(self, endpoint: str, stale: int) -> None:
+        current = self.endpoint(endpoint)
+        event = EndpointStopped(endpoint_id=endpoint, based_on=(current.latest_version if current else 1) - stale, at_ms=9)
+        self.append(event)
+        wanted = current is not None and not stale and current.serving is not None and current.update is not ConfigUpdate.IN_PROGRESS
+        assert (self.state.verdicts[event.event_id] is None) is wanted
+        after = self.endpoint(endpoint)
+        if wanted and current and after:
+            assert (after.serving, after.active) == (None, current.active)
+
+    @rule(endpoint=ENDPOINTS, stale=st.integers(0, 1))
+    def start(self, endpoint: str, stale: int) -> None:
+        current = self.endpoint(endpoint)
+        event = EndpointStarted(endpoint_id=endpoint, based_on=(current.latest_version if current else 1) - stale, at_ms=9)
+        self.append(event)
+        wanted = current is not None and not stale and current.stopped and current.update is not ConfigUpdate.IN_PROGRESS
+        assert (self.state.verdicts[event.event_id] is None) is wanted
+        after = self.endpoint(endpoint)
+        if wanted and current and current.active and after and after.pending:
+            assert after.pending.spec == current.active.spec
+            assert after.stopped, "nothing serves until all of it is ready"
+
     @rule(endpoint=ENDPOINTS)
     def delete(self, endpoint: str) -> None:
         self.append(EndpointDeleted(endpoint_id=endpoint, at_ms=9))
@@ -161,7 +186,7 @@ class Fold(RuleBasedStateMachine):
             if endpoint.active:
                 assert all(e.deployment is Deployment.READY for e in endpoint.active.entities.values())
             running = endpoint.pending if endpoint.update is ConfigUpdate.IN_PROGRESS else None
-            for served in (endpoint.active, running):
+            for served in (endpoint.serving, running):
                 for entity in served.entities.values() if served else ():
                     pool = self.state.pools[entity.pool_id]
                     assert pool.retired_at is None
@@ -171,7 +196,7 @@ class Fold(RuleBasedStateMachine):
     def pools_nobody_uses_are_retired_for_good(self) -> None:
         used = set()
         for endpoint in self.state.endpoints.values():
-            for served in (endpoint.active, endpoint.pending if endpoint.update is ConfigUpdate.IN_PROGRESS else None):
+            for served in (endpoint.serving, endpoint.pending if endpoint.update is ConfigUpdate.IN_PROGRESS else None):
                 used |= {e.pool_id for e in served.entities.values()} if served else set()
         for pool_id, pool in self.state.pools.items():
             assert (pool.retired_at is None) == (pool_id in used)
@@ -187,7 +212,7 @@ class Fold(RuleBasedStateMachine):
             self.versions[endpoint.endpoint_id] = endpoint.latest_version
             newest = endpoint.pending or endpoint.active
             assert newest is not None
-            assert newest.version == endpoint.latest_version
+            assert newest.version == endpoint.latest_version or endpoint.stopped, "a stop forgets what failed"
             assert endpoint.active is None or endpoint.active.version <= newest.version
 
 
