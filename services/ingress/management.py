@@ -13,6 +13,7 @@ from services.ingress.endpoint_view import detailed, summary, tags
 from services.ingress.http_errors import HANDLERS, json_response
 from services.ingress.identity import identify
 from services.ingress.lifecycle import Lifecycle, lifecycle_routes
+from services.ingress.openapi import OpenApi, openapi_routes
 from services.ingress.payloads import (
     parse_config,
     parse_create,
@@ -55,6 +56,7 @@ class Management:
         self._pools = pools
         self._logs = logs
         self.lifecycle = Lifecycle(events, pools)
+        self.openapi = OpenApi(events, registry)
 
     async def create(self, request: Request, caller: Token) -> Response:
         sent = parse_create(await read_json_object(request))
@@ -150,6 +152,7 @@ def management_app(management: Management) -> FastAPI:
     app.include_router(_endpoint_routes(management))
     caller = [Depends(management.caller)]
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
+    app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
     app.include_router(unsupported_routes(), dependencies=caller)
     return app
 

@@ -77,6 +77,13 @@ def test_the_sdk_creates_queries_updates_and_deletes(workspace: WorkspaceClient,
         told = EmailNotifications(on_update_failure=["ops@example.org"])
         assert api.update_notifications(name, email_notifications=told).email_notifications == told
         assert api.get(name).email_notifications == told
+        described = api.get_open_api(name).contents
+        assert described is not None
+        with described:
+            document = json.load(described)
+        assert document["servers"] == [{"url": f"{stack.host}/serving-endpoints/{name}"}]
+        forms = document["paths"]["/served-models/three/invocations"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert [form["required"] for form in forms["oneOf"]] == [["dataframe_split"], ["dataframe_records"]]
         with pytest.raises(NotFound, match="no served entity 'four'"):
             api.logs(name, "four")
 
