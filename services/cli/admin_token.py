@@ -10,10 +10,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from services.shared.control_events import TokenCreated
+from services.shared.endpoints import FIRST_ADMIN
 from services.shared.event_log import EventLog
 from services.shared.settings import KafkaSettings
-
-ADMIN = "admin"
 
 
 async def ensure_admin(kafka: KafkaSettings, config_file: Path, host: str) -> None:
@@ -26,7 +25,7 @@ async def ensure_admin(kafka: KafkaSettings, config_file: Path, host: str) -> No
             token = f"dapi{secrets.token_hex(16)}"
             # The file goes first: a token nobody was told is worse than one that is made again.
             write_profile(config_file, host, token)
-            created = TokenCreated(at_ms=int(time.time() * 1000), token_id=uuid4().hex, sha256=token_hash(token), principal=ADMIN)
+            created = TokenCreated(at_ms=int(time.time() * 1000), token_id=uuid4().hex, sha256=token_hash(token), principal=FIRST_ADMIN)
             await events.publish(created)
         else:
             write_profile(config_file, host, token)

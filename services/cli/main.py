@@ -13,6 +13,7 @@ from services.cli import launch
 from services.cli.failures import StackFailure
 from services.cli.keeper import left_behind
 from services.cli.log_viewer import following_lines, matching_logs, recent_lines
+from services.cli.principals import groups, tokens
 from services.cli.progress import Progress
 from services.cli.settings import load_stack_settings, setting_lines
 from services.cli.sql import sql
@@ -95,6 +96,8 @@ def show_settings(as_json: bool = typer.Option(False, "--json", help="For progra
 
 
 app.command()(sql)
+app.add_typer(tokens, name="token")
+app.add_typer(groups, name="group")
 
 
 @app.command()

@@ -11,11 +11,14 @@ PoolReports = Mapping[str, PoolReport]
 REDACTED = "[redacted]"  # I7: values of environment variables are never returned
 
 
-def detailed(endpoint: Endpoint, reports: PoolReports) -> dict[str, Any]:
-    """What create, get and update answer. Until the first success there is no `config`, and ready is NOT_READY (§6)."""
+def detailed(endpoint: Endpoint, reports: PoolReports, level: str = "CAN_MANAGE") -> dict[str, Any]:
+    """What create, get and update answer. Until the first success there is no `config`, and ready is NOT_READY (§6).
+
+    `level` is the caller's; who changes an endpoint manages it.
+    """
     view = _common(endpoint)
     view |= {
-        "permission_level": "CAN_MANAGE",
+        "permission_level": level,
         "route_optimized": endpoint.route_optimized,
         "creator_display_name": endpoint.creator,
         "resource_credential_strategy": "EMBEDDED_CREDENTIALS",  # as Databricks says of models that bring what they need

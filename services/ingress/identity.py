@@ -4,8 +4,10 @@ import base64
 from collections.abc import Mapping
 from hashlib import sha256
 
+from services.shared.clock import now_ms
 from services.shared.endpoints import ControlState, Token
-from services.shared.errors import Unauthenticated
+from services.shared.errors import EndpointNotFound, PermissionDenied, Unauthenticated
+from services.shared.rights import Level, require
 
 REMEMBERED_CALLERS = 1_000
 
@@ -22,10 +24,36 @@ class Callers:
         if state.tokens is not self._tokens or len(self._known) > REMEMBERED_CALLERS:
             self._tokens, self._known = state.tokens, {}
         token = self._known.get(authorization or "")
-        if token is None:
+        if token is None or token.expires_ms is not None:  # the time may have come since
             token = identify(authorization, state)
             self._known[authorization or ""] = token
         return token
+
+
+class Queriers:
+    """Who may query what, as far as it was asked for in the newest snapshot."""
+
+    def __init__(self) -> None:
+        self._state = ControlState()
+        self._known: dict[tuple[str, str], EndpointNotFound | PermissionDenied | None] = {}  # by token and endpoint
+
+    def require(self, caller: Token, name: str, state: ControlState) -> None:
+        """Raises EndpointNotFound or PermissionDenied."""
+        if state is not self._state or len(self._known) > REMEMBERED_CALLERS:
+            self._state, self._known = state, {}
+        key = caller.token_id, name
+        if key not in self._known:
+            self._known[key] = _why_not(caller, name, state)
+        if refusal := self._known[key]:
+            raise refusal.with_traceback(None)
+
+
+def _why_not(caller: Token, name: str, state: ControlState) -> EndpointNotFound | PermissionDenied | None:
+    try:
+        require(Level.CAN_QUERY, caller, state.endpoint(name), state)
+    except (EndpointNotFound, PermissionDenied) as refusal:
+        return refusal
+    return None
 
 
 def identify(authorization: str | None, state: ControlState) -> Token:
@@ -34,7 +62,7 @@ def identify(authorization: str | None, state: ControlState) -> Token:
     Raises Unauthenticated. The token is looked up by its digest, so no secret is compared byte by byte.
     """
     token = state.tokens.get(sha256(_presented(authorization or "").encode()).hexdigest())
-    if token is None:
+    if token is None or (token.expires_ms is not None and token.expires_ms <= now_ms()):
         raise Unauthenticated("Invalid access token." if authorization else "An access token is required: 'Authorization: Bearer <token>'.")
     return token
 

@@ -17,16 +17,16 @@ from services.ingress.cancellations import Cancellations
 from services.ingress.connections import Headers, body_at_hand, is_gone, respond, unwatch, watch
 from services.ingress.destinations import Destination, Destinations, NotServing
 from services.ingress.http_errors import response_to
-from services.ingress.identity import Callers
+from services.ingress.identity import Callers, Queriers
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.replies import Replies, Waiting
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressSettings
 from services.ingress.traffic import choose_partition
 from services.shared import clock
-from services.shared.endpoints import ControlState
+from services.shared.endpoints import ControlState, Token
 from services.shared.envelope import ScoringReply, ScoringRequest, new_request_id
-from services.shared.errors import ContentTypeUnsupported, EndpointNotFound, PoolNotReady, QueueFull
+from services.shared.errors import ContentTypeUnsupported, EndpointNotFound, PermissionDenied, PoolNotReady, QueueFull
 from services.shared.event_log import EventLog
 from services.shared.telemetry import REQUEST_DURATION, REQUESTS, span, traceparent_of
 from services.shared.topics import reply_stream
@@ -74,6 +74,7 @@ class Invocations:
         self._pools = pools
         self._cancellations = cancellations
         self._callers = Callers()
+        self._queriers = Queriers()
         self._destinations = Destinations()
         meter = metrics.get_meter("penstock.ingress")
         self._count = meter.create_counter(REQUESTS, "{request}")
@@ -98,14 +99,14 @@ class Invocations:
         headers = dict(reversed(scope["headers"]))  # where a name comes twice, its first value counts
         traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         with span("invocation", traceparent, endpoint=invoked.name) as current:
-            requester = self._callers.identify(headers.get(b"authorization", b"").decode("latin-1"), self._confirmed_state()).principal
+            caller = self._callers.identify(headers.get(b"authorization", b"").decode("latin-1"), self._confirmed_state())
             body = body_at_hand(scope, self._settings.max_body_bytes)
             if body is None:
                 body = await read_body(Request(scope, receive), self._settings.max_body_bytes, self._settings.body_timeout_s)
-            destination, partitions, routed_at = await self._route(invoked)
+            destination, partitions, routed_at = await self._route(invoked, caller)
             self._admit(destination.pool_id)
             content_type = headers.get(b"content-type", b"").decode("latin-1")
-            request = self._to_request(destination, requester, content_type, traceparent_of(current, traceparent), body)
+            request = self._to_request(destination, caller.principal, content_type, traceparent_of(current, traceparent), body)
             if is_gone(scope):
                 raise ClientDisconnect
             in_flight = self._replies.in_flight_by_partition(destination.pool_id)
@@ -121,7 +122,7 @@ class Invocations:
             raise PoolNotReady("This ingress cannot confirm the state of its endpoints at the moment.")
         return self._events.snapshot()
 
-    async def _route(self, invoked: Invoked) -> tuple[Destination, Sequence[int], int]:
+    async def _route(self, invoked: Invoked, caller: Token) -> tuple[Destination, Sequence[int], int]:
         """Route by what is true now: the destination, its partitions, and the offset of the snapshot.
 
         Nothing may be awaited between the snapshot and the entry among those that wait: a request that is in neither would
@@ -131,8 +132,9 @@ class Invocations:
         while True:
             state = self._confirmed_state()  # again: the body may have taken its time
             try:
+                self._queriers.require(caller, invoked.name, state)
                 destination = self._destinations.choose(state, invoked.name, invoked.served, random.random())
-            except (EndpointNotFound, PoolNotReady, NotServing):
+            except (EndpointNotFound, PermissionDenied, PoolNotReady, NotServing):
                 if is_latest:
                     raise
                 await self._events.refresh()  # another ingress may have told the caller what is not folded here yet

@@ -11,7 +11,6 @@ from services.ingress.bodies import read_json_object
 from services.ingress.endpoint_logs import build_log, pool_of, service_log
 from services.ingress.endpoint_view import detailed, summary, tags
 from services.ingress.http_errors import HANDLERS, json_response
-from services.ingress.identity import identify
 from services.ingress.lifecycle import Lifecycle, lifecycle_routes
 from services.ingress.openapi import OpenApi, openapi_routes
 from services.ingress.payloads import (
@@ -23,6 +22,7 @@ from services.ingress.payloads import (
     to_gateway,
     to_notifications,
 )
+from services.ingress.permissions import Guard, Permissions, permission_routes
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.registry import Registry
 from services.ingress.unsupported import unsupported_routes
@@ -37,8 +37,9 @@ from services.shared.control_events import (
     UpdateCanceled,
 )
 from services.shared.endpoints import ControlState, Token
-from services.shared.errors import ParameterInvalid, TryAgainLater
+from services.shared.errors import ParameterInvalid
 from services.shared.event_log import EventLog
+from services.shared.rights import Level, level_of, require
 from services.shared.secret_box import SecretBox
 
 WORKSPACE_ID = "1"  # Terraform needs an integer here (databricks_surface §1.1b)
@@ -57,6 +58,8 @@ class Management:
         self._logs = logs
         self.lifecycle = Lifecycle(events, pools)
         self.openapi = OpenApi(events, registry)
+        self.permissions = Permissions(events)
+        self.guard = Guard(events)
 
     async def create(self, request: Request, caller: Token) -> Response:
         sent = parse_create(await read_json_object(request))
@@ -69,6 +72,7 @@ class Management:
             at_ms=now_ms(),
             name=sent.name,
             creator=caller.principal,
+            creator_kind=caller.kind,
             config=config,
             description=sent.description or "",
             tags=tuple((tag.key, tag.value) for tag in sent.tags),
@@ -78,12 +82,17 @@ class Management:
         )
         return self._view(await self._events.publish(event), sent.name)
 
-    async def list(self) -> Response:
+    async def list(self, caller: Token) -> Response:
+        """Those the caller may see."""
         state = await self._events.refresh()
-        return json_response({"endpoints": [summary(endpoint) for endpoint in state.endpoints.values()]})
+        seen = [endpoint for endpoint in state.endpoints.values() if level_of(caller, endpoint, state)]
+        return json_response({"endpoints": [summary(endpoint) for endpoint in seen]})
 
-    async def get(self, name: str) -> Response:
-        return self._view(await self._events.refresh(), name)
+    async def get(self, name: str, caller: Token) -> Response:
+        state = await self._events.refresh()
+        endpoint = state.endpoint(name)
+        level = require(Level.CAN_VIEW, caller, endpoint, state)
+        return json_response(detailed(endpoint, self._pools.reports(), level.name))
 
     async def update_config(self, name: str, request: Request) -> Response:
         endpoint = (await self._events.refresh()).endpoint(name)
@@ -126,13 +135,6 @@ class Management:
         await self._events.publish(EndpointDeleted(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id))
         return json_response({})
 
-    async def caller(self, request: Request) -> Token:
-        """Every route but the host probe and the health check asks for a token, in a view confirmed seconds ago (R9)."""
-        authorization = request.headers.get("authorization")
-        if not self._events.is_confirmed():
-            raise TryAgainLater("This ingress cannot confirm the state of its tokens at the moment.")
-        return identify(authorization, self._events.snapshot())
-
     async def _log(self, read: Callable[[Path, str], str], name: str, served: str, config_version: str | None) -> Response:
         pool_id = pool_of((await self._events.refresh()).endpoint(name), served, config_version)
         return json_response({"logs": await asyncio.to_thread(read, self._logs, pool_id)})
@@ -150,7 +152,8 @@ def management_app(management: Management) -> FastAPI:
     app.add_api_route("/.well-known/databricks-config", _host_metadata, methods=["GET"])
     app.add_api_route("/health/live", _alive, methods=["GET"])
     app.include_router(_endpoint_routes(management))
-    caller = [Depends(management.caller)]
+    caller = [Depends(management.guard.caller)]
+    app.include_router(permission_routes(management.permissions, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
     app.include_router(unsupported_routes(), dependencies=caller)
@@ -158,11 +161,17 @@ def management_app(management: Management) -> FastAPI:
 
 
 def _endpoint_routes(management: Management) -> APIRouter:
-    caller = Depends(management.caller)
+    caller = Depends(management.guard.caller)
     router = APIRouter(dependencies=[caller], redirect_slashes=False)
 
     async def create(request: Request, token: Any = caller) -> Response:
         return await management.create(request, token)
+
+    async def listed(token: Any = caller) -> Response:
+        return await management.list(token)
+
+    async def get(name: str, token: Any = caller) -> Response:
+        return await management.get(name, token)
 
     async def me(token: Any = caller) -> Response:
         who = {"id": token.token_id, "userName": token.principal, "displayName": token.principal, "active": True}
@@ -170,8 +179,8 @@ def _endpoint_routes(management: Management) -> APIRouter:
 
     for path in (ENDPOINTS, f"{ENDPOINTS}/"):  # mlflow calls list and create with the slash, the SDK without
         router.add_api_route(path, create, methods=["POST"])
-        router.add_api_route(path, management.list, methods=["GET"])
-    router.add_api_route(f"{ENDPOINTS}/{{name}}", management.get, methods=["GET"])
+        router.add_api_route(path, listed, methods=["GET"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}", get, methods=["GET"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}", management.delete, methods=["DELETE"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/config", management.update_config, methods=["PUT"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/config:cancel", management.cancel_update, methods=["POST"])

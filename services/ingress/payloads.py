@@ -31,14 +31,14 @@ def _name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 
 
-class _Input(BaseModel):
+class Input(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
 
-InputT = TypeVar("InputT", bound=_Input)
+InputT = TypeVar("InputT", bound=Input)
 
 
-class EntityInput(_Input):
+class EntityInput(Input):
     name: Name | None = None
     entity_name: str | None = None
     entity_version: str | None = None
@@ -53,54 +53,54 @@ class EntityInput(_Input):
     external_model: Any = None
 
 
-class RouteInput(_Input):
+class RouteInput(Input):
     served_entity_name: str | None = None
     served_model_name: str | None = None
     traffic_percentage: int = Field(ge=0, le=100)
 
 
-class TrafficInput(_Input):
+class TrafficInput(Input):
     routes: list[RouteInput] = []
 
 
-class TableInput(_Input):
+class TableInput(Input):
     enabled: bool = True
     catalog_name: Name | None = None
     schema_name: Name | None = None
     table_name_prefix: Name | None = None
 
 
-class ConfigInput(_Input):
+class ConfigInput(Input):
     served_entities: list[EntityInput] | None = None
     served_models: list[EntityInput] | None = None
     traffic_config: TrafficInput | None = None
     auto_capture_config: TableInput | None = None
 
 
-class TagInput(_Input):
+class TagInput(Input):
     key: str
     value: str | None = None
 
 
-class TagsInput(_Input):
+class TagsInput(Input):
     add_tags: list[TagInput] = []
     delete_tags: list[str] = []
 
 
-class NotificationsInput(_Input):
+class NotificationsInput(Input):
     on_update_success: list[str] = []
     on_update_failure: list[str] = []
 
 
-class NotificationsChangeInput(_Input):
+class NotificationsChangeInput(Input):
     email_notifications: NotificationsInput
 
 
-class UsageTrackingInput(_Input):
+class UsageTrackingInput(Input):
     enabled: bool = False
 
 
-class GatewayInput(_Input):
+class GatewayInput(Input):
     inference_table_config: TableInput | None = None
     usage_tracking_config: UsageTrackingInput | None = None
     rate_limits: list[Any] = []
@@ -108,7 +108,7 @@ class GatewayInput(_Input):
     fallback_config: dict[str, Any] | None = None
 
 
-class CreateInput(_Input):
+class CreateInput(Input):
     name: Name
     config: ConfigInput
     tags: list[TagInput] = []
@@ -122,7 +122,7 @@ class CreateInput(_Input):
 
 def parse_create(body: dict[str, Any]) -> CreateInput:
     """Raises ParameterInvalid, naming each field at fault."""
-    created = _parse(CreateInput, body)
+    created = parse(CreateInput, body)
     if created.name.startswith("databricks-"):
         raise ParameterInvalid("Endpoint names must not start with 'databricks-'.")
     _refuse_rate_limits(created.rate_limits)
@@ -132,7 +132,7 @@ def parse_create(body: dict[str, Any]) -> CreateInput:
 
 
 def parse_config(body: dict[str, Any]) -> ConfigInput:
-    return _parse(ConfigInput, body)
+    return parse(ConfigInput, body)
 
 
 def to_config_spec(config: ConfigInput, endpoint: str, seal: Callable[[str], str]) -> ConfigSpec:
@@ -170,19 +170,19 @@ def to_gateway(body: GatewayInput, endpoint: str) -> dict[str, Any]:
 
 
 def parse_gateway(body: dict[str, Any]) -> GatewayInput:
-    return _parse(GatewayInput, body)
+    return parse(GatewayInput, body)
 
 
 def parse_tags(body: dict[str, Any]) -> TagsInput:
     """Raises ParameterInvalid, also for a tag that is to come and to go."""
-    sent = _parse(TagsInput, body)
+    sent = parse(TagsInput, body)
     if twice := {tag.key for tag in sent.add_tags} & set(sent.delete_tags):
         raise ParameterInvalid(f"The tag '{min(twice)}' is both in 'add_tags' and in 'delete_tags'.")
     return sent
 
 
 def parse_notifications(body: dict[str, Any]) -> Notifications:
-    return to_notifications(_parse(NotificationsChangeInput, body).email_notifications)
+    return to_notifications(parse(NotificationsChangeInput, body).email_notifications)
 
 
 def to_notifications(sent: NotificationsInput) -> Notifications:
@@ -200,7 +200,7 @@ def to_table(table: TableInput, endpoint: str) -> TableConfig:
     )
 
 
-def _parse(kind: type[InputT], body: dict[str, Any]) -> InputT:
+def parse(kind: type[InputT], body: dict[str, Any]) -> InputT:
     try:
         return kind.model_validate(body)
     except ValidationError as error:

@@ -4,6 +4,7 @@ Every event carries its own id (a repeat gets the first verdict) and, if it is a
 version it was decided on (R9). Values of `environment_vars` are sealed before they get here (R16).
 """
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -84,13 +85,32 @@ class _Event(_Frozen):
     at_ms: int
 
 
+class PrincipalKind(StrEnum):
+    """Whom a right or a token is for, by the field names of the permissions API."""
+
+    USER = "user_name"
+    GROUP = "group_name"
+    SERVICE_PRINCIPAL = "service_principal_name"
+
+
+class Grant(_Frozen):
+    """A direct entry of an endpoint's access control list."""
+
+    kind: PrincipalKind
+    name: str
+    level: Literal["CAN_VIEW", "CAN_QUERY", "CAN_MANAGE"]
+
+
 class TokenCreated(_Event):
-    """`sha256` is the hex digest of the token; the token itself is shown once, to its owner."""
+    """`sha256` is the hex digest of the token; the token itself is shown once, to its owner. `expires_ms` None: never."""
 
     type: Literal["TokenCreated"] = "TokenCreated"
     token_id: str
     sha256: str
     principal: str
+    kind: PrincipalKind = PrincipalKind.USER
+    expires_ms: int | None = None
+    comment: str = ""
 
 
 class TokenRevoked(_Event):
@@ -98,11 +118,20 @@ class TokenRevoked(_Event):
     token_id: str
 
 
+class GroupChanged(_Event):
+    """Who is in the group from now on; nobody: the group is gone."""
+
+    type: Literal["GroupChanged"] = "GroupChanged"
+    name: str
+    members: tuple[str, ...]
+
+
 class EndpointCreated(_Event):
     type: Literal["EndpointCreated"] = "EndpointCreated"
     endpoint_id: str = Field(default_factory=lambda: uuid4().hex)
     name: str
     creator: str
+    creator_kind: PrincipalKind = PrincipalKind.USER
     config: ConfigSpec
     description: str = ""
     tags: tuple[tuple[str, str | None], ...] = ()
@@ -132,6 +161,15 @@ class GatewayChanged(_Event):
     type: Literal["GatewayChanged"] = "GatewayChanged"
     endpoint_id: str
     gateway: dict[str, Any]
+
+
+class PermissionsChanged(_Event):
+    """`replaces`: the grants are all there are from now on; else they are added, or replace those of the same principals."""
+
+    type: Literal["PermissionsChanged"] = "PermissionsChanged"
+    endpoint_id: str
+    grants: tuple[Grant, ...]
+    replaces: bool
 
 
 class TagsChanged(_Event):
@@ -205,6 +243,7 @@ EndpointEvent = (
     | UpdateCanceled
     | GatewayChanged
     | TagsChanged
+    | PermissionsChanged
     | NotificationsChanged
     | EndpointStopped
     | EndpointStarted
@@ -212,7 +251,7 @@ EndpointEvent = (
     | EntityReady
     | EntityFailed
 )
-ControlEvent = EndpointEvent | PoolRemoved | TokenCreated | TokenRevoked
+ControlEvent = EndpointEvent | PoolRemoved | TokenCreated | TokenRevoked | GroupChanged
 
 _EVENTS: TypeAdapter[ControlEvent] = TypeAdapter(Annotated[ControlEvent, Field(discriminator="type")])
 

@@ -19,9 +19,13 @@ from services.shared.control_events import (
     EntityReady,
     EntitySpec,
     GatewayChanged,
+    Grant,
+    GroupChanged,
     Notifications,
     NotificationsChanged,
+    PermissionsChanged,
     PoolRemoved,
+    PrincipalKind,
     TableConfig,
     TagsChanged,
     TokenCreated,
@@ -31,6 +35,8 @@ from services.shared.control_events import (
 from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, RequestRejected
 from services.shared.milestones import KEPT, Milestone, milestones_of
 
+ADMINS = "admins"  # the group whose members may do everything
+FIRST_ADMIN = "admin"  # whose token `penstock up` makes
 REMEMBERED_VERDICTS = 1_000  # a repeat is a producer's retry: seconds old, so a few thousand events back is for ever
 
 
@@ -83,6 +89,8 @@ class Endpoint:
     active: Config | None
     pending: Config | None
     update: ConfigUpdate
+    creator_kind: PrincipalKind = PrincipalKind.USER
+    grants: tuple[Grant, ...] = ()
     notifications: Notifications | None = None
     stopped: bool = False  # until a config is ready again
     milestones: tuple[Milestone, ...] = ()  # the newest, oldest first
@@ -125,6 +133,10 @@ class Pool:
 class Token:
     token_id: str
     principal: str
+    kind: PrincipalKind = PrincipalKind.USER
+    created_ms: int = 0
+    expires_ms: int | None = None
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +147,7 @@ class ControlState:
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)  # by name
     pools: Mapping[str, Pool] = field(default_factory=dict)  # by pool id, until removed
     tokens: Mapping[str, Token] = field(default_factory=dict)  # by sha256 of the token
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {ADMINS: (FIRST_ADMIN,)})  # name → members
     verdicts: Mapping[str, RequestRejected | None] = field(default_factory=dict)  # event id → None (accepted) or why not
 
     def endpoint(self, name: str) -> Endpoint:
@@ -175,9 +188,15 @@ def apply_event(state: ControlState, offset: int, event: ControlEvent | None) ->
 def _apply(state: ControlState, offset: int, event: ControlEvent) -> ControlState:
     match event:
         case TokenCreated():
-            return replace(state, tokens={**state.tokens, event.sha256: Token(event.token_id, event.principal)})
+            token = Token(event.token_id, event.principal, event.kind, event.at_ms, event.expires_ms, event.comment)
+            return replace(state, tokens={**state.tokens, event.sha256: token})
         case TokenRevoked():
             return replace(state, tokens={digest: t for digest, t in state.tokens.items() if t.token_id != event.token_id})
+        case GroupChanged():
+            if event.name == ADMINS and not event.members:
+                raise Conflict("Somebody has to be an admin.")
+            others = {name: members for name, members in state.groups.items() if name != event.name}
+            return replace(state, groups=others | ({event.name: event.members} if event.members else {}))
         case PoolRemoved():
             pool = state.pools.get(event.pool_id)
             if pool is not None and pool.retired_at is None:
@@ -202,6 +221,10 @@ def _changed(state: ControlState, offset: int, event: EndpointEvent) -> ControlS
         case TagsChanged():
             tags = {key: value for key, value in endpoint.tags if key not in event.removed} | dict(event.added)
             changed = replace(endpoint, tags=tuple(tags.items()), updated_ms=event.at_ms)
+        case PermissionsChanged():
+            kept = () if event.replaces else endpoint.grants
+            grants = {(grant.kind, grant.name): grant for grant in (*kept, *event.grants)}
+            changed = replace(endpoint, grants=tuple(grants.values()), updated_ms=event.at_ms)
         case NotificationsChanged():
             changed = replace(endpoint, notifications=event.notifications, updated_ms=event.at_ms)
         case EndpointStopped():
@@ -241,6 +264,8 @@ def _created(state: ControlState, event: EndpointCreated) -> Endpoint:
         active=None,
         pending=_new_config(event.endpoint_id, 1, event.config, None, event.at_ms),
         update=ConfigUpdate.IN_PROGRESS,
+        creator_kind=event.creator_kind,
+        grants=(Grant(kind=event.creator_kind, name=event.creator, level="CAN_MANAGE"),),
         notifications=event.notifications,
     )
 

@@ -36,6 +36,12 @@ class Unauthenticated(RequestRejected):
     code = "UNAUTHENTICATED"
 
 
+class PermissionDenied(RequestRejected):
+    """The caller may see what it is about, but not do this."""
+
+    code = "PERMISSION_DENIED"
+
+
 class EndpointNotFound(RequestRejected):
     """No endpoint of that name, or none the caller may see."""
 

@@ -48,7 +48,7 @@ def basic(text: bytes) -> str:
     ],
 )
 def test_a_live_token_is_its_principal(authorization: str) -> None:
-    assert identify(authorization, STATE) == Token("t1", "ada")
+    assert identify(authorization, STATE) == Token("t1", "ada", created_ms=1)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_no_header_is_a_fault(authorization: str) -> None:
 
 def test_a_caller_who_is_known_is_forgotten_with_the_token() -> None:
     callers, header = Callers(), f"Bearer {SECRET}"
-    assert callers.identify(header, STATE) == callers.identify(header, STATE) == Token("t1", "ada")
+    assert callers.identify(header, STATE) == callers.identify(header, STATE) == Token("t1", "ada", created_ms=1)
     for absent in (None, "", "Bearer other"):
         with pytest.raises(Unauthenticated):
             callers.identify(absent, STATE)

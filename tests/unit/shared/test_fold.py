@@ -181,7 +181,7 @@ def test_only_so_many_verdicts_are_remembered() -> None:
 
 def test_a_revoked_token_is_gone_and_others_stay() -> None:
     made = [TokenCreated(token_id=i, sha256=i * 32, principal=i, at_ms=1) for i in ("aa", "bb")]
-    assert fold(*made, TokenRevoked(token_id="aa", at_ms=2)).tokens == {"bb" * 32: Token("bb", "bb")}
+    assert fold(*made, TokenRevoked(token_id="aa", at_ms=2)).tokens == {"bb" * 32: Token("bb", "bb", created_ms=1)}
 
 
 def test_a_removed_pool_is_forgotten_once_it_was_retired() -> None:

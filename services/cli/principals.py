@@ -1,0 +1,122 @@
+"""`penstock token …` and `penstock group …`: who may call, written to the control log of the running stack."""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.cli.admin_token import token_hash
+from services.cli.failures import StackFailure
+from services.cli.settings import load_stack_settings
+from services.cli.status import read_status
+from services.shared.clock import now_ms
+from services.shared.control_events import GroupChanged, PrincipalKind, TokenCreated, TokenRevoked
+from services.shared.endpoints import ControlState
+from services.shared.event_log import EventLog
+
+tokens = typer.Typer(help="Tokens of users and service principals.", no_args_is_help=True)
+groups = typer.Typer(help="Groups; the members of 'admins' may do everything, and everybody is in 'users'.", no_args_is_help=True)
+
+UNIT_S = {"m": 60, "h": 3_600, "d": 86_400}
+
+R = TypeVar("R")
+
+
+@tokens.command("create")
+def create_token(
+    principal: Annotated[str, typer.Argument(help="whose calls it makes, e.g. ada@example.org")],
+    service_principal: Annotated[bool, typer.Option("--service-principal", help="a program's, not a person's")] = False,
+    expires_in: Annotated[str | None, typer.Option(help="30m, 12h, 90d; without it the token stays until it is revoked")] = None,
+    comment: str = "",
+) -> None:
+    """Print a new token, the only time it is shown."""
+    token = f"dapi{secrets.token_hex(16)}"
+    event = TokenCreated(
+        at_ms=now_ms(),
+        token_id=uuid4().hex,
+        sha256=token_hash(token),
+        principal=principal,
+        kind=PrincipalKind.SERVICE_PRINCIPAL if service_principal else PrincipalKind.USER,
+        expires_ms=None if expires_in is None else now_ms() + to_seconds(expires_in) * 1000,
+        comment=comment,
+    )
+    _with_log(lambda log: log.publish(event))
+    print(token)
+
+
+@tokens.command("list")
+def list_tokens() -> None:
+    """Show whose tokens there are; never the tokens."""
+    table = Table("id", "principal", "kind", "created", "expires", "comment")
+    for token in sorted(_state().tokens.values(), key=lambda t: t.created_ms):
+        kind = token.kind.value.removesuffix("_name").replace("_", " ")
+        expires = "never" if token.expires_ms is None else _moment(token.expires_ms)
+        table.add_row(token.token_id, token.principal, kind, _moment(token.created_ms), expires, token.comment)
+    Console().print(table)
+
+
+@tokens.command("revoke")
+def revoke_token(token_id: Annotated[str, typer.Argument(help="as `penstock token list` shows it")]) -> None:
+    """End a token now, in every ingress process."""
+    if token_id not in {token.token_id for token in _state().tokens.values()}:
+        raise StackFailure(f"there is no token {token_id}: `penstock token list` shows those there are")
+    _with_log(lambda log: log.publish(TokenRevoked(at_ms=now_ms(), token_id=token_id)))
+
+
+@groups.command("set")
+def set_group(
+    name: str, members: Annotated[list[str] | None, typer.Argument(help="all of its members from now on; none: the group goes")] = None
+) -> None:
+    """Say who is in a group."""
+    _with_log(lambda log: log.publish(GroupChanged(at_ms=now_ms(), name=name, members=tuple(members or ()))))
+
+
+@groups.command("list")
+def list_groups() -> None:
+    """Show the groups and who is in them."""
+    table = Table("group", "members")
+    for name, members in sorted(_state().groups.items()):
+        table.add_row(name, ", ".join(members))
+    Console().print(table)
+
+
+def to_seconds(span: str) -> int:
+    """Of `30m`, `12h` or `90d`. Raises StackFailure."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", span)
+    if found is None:
+        raise StackFailure(f"'{span}' is no span of time; write 30m, 12h or 90d")
+    return int(found[1]) * UNIT_S[found[2]]
+
+
+def _state() -> ControlState:
+    return _with_log(lambda log: log.refresh())
+
+
+def _with_log(ask: Callable[[EventLog], Awaitable[R]]) -> R:
+    """Raises StackFailure without a running stack, and what the log's fold refuses."""
+    settings = load_stack_settings()
+    status = read_status(settings)
+    if status is None:
+        raise StackFailure(f"no stack is running in {settings.places.root}: `penstock up` starts one")
+    kafka = settings.kafka.model_copy(update={"bootstrap": status["kafka"]})
+
+    async def asked() -> R:
+        log = EventLog(kafka)
+        await log.start()
+        try:
+            return await ask(log)
+        finally:
+            await log.stop()
+
+    return asyncio.run(asked())
+
+
+def _moment(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_ms / 1000))
