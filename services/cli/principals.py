@@ -1,16 +1,18 @@
 """`penstock token …` and `penstock group …`: who may call, written to the control log of the running stack."""
 
 import asyncio
+import json
 import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Annotated, TypeVar
 from uuid import uuid4
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.cli.admin_token import token_hash
 from services.cli.failures import StackFailure
@@ -52,10 +54,14 @@ def create_token(
 
 
 @tokens.command("list")
-def list_tokens() -> None:
+def list_tokens(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
     """Show whose tokens there are; never the tokens."""
-    table = Table("id", "principal", "kind", "created", "expires", "comment")
-    for token in sorted(_state().tokens.values(), key=lambda t: t.created_ms):
+    known = sorted(_state().tokens.values(), key=lambda t: t.created_ms)
+    if as_json:
+        print(json.dumps([asdict(token) for token in known], indent=2))
+        return
+    table = Table(Column("id", min_width=32), "principal", "kind", "created", "expires", "comment")
+    for token in known:
         kind = token.kind.value.removesuffix("_name").replace("_", " ")
         expires = "never" if token.expires_ms is None else _moment(token.expires_ms)
         table.add_row(token.token_id, token.principal, kind, _moment(token.created_ms), expires, token.comment)
@@ -79,8 +85,11 @@ def set_group(
 
 
 @groups.command("list")
-def list_groups() -> None:
+def list_groups(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
     """Show the groups and who is in them."""
+    if as_json:
+        print(json.dumps(_state().groups, indent=2))
+        return
     table = Table("group", "members")
     for name, members in sorted(_state().groups.items()):
         table.add_row(name, ", ".join(members))

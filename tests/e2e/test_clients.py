@@ -1,6 +1,7 @@
 """Unmodified clients against a running stack: databricks-sdk, mlflow.deployments and plain HTTP."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import NotFound, OperationFailed, ResourceAlreadyExists, ResourceConflict, Unauthenticated
+from databricks.sdk.errors import NotFound, OperationFailed, PermissionDenied, ResourceAlreadyExists, ResourceConflict, Unauthenticated
 from databricks.sdk.service.serving import (
     DataframeSplitInput,
     EmailNotifications,
@@ -18,6 +19,9 @@ from databricks.sdk.service.serving import (
     EndpointTag,
     Route,
     ServedEntityInput,
+    ServingEndpointAccessControlRequest,
+    ServingEndpointDetailedPermissionLevel,
+    ServingEndpointPermissionLevel,
     TrafficConfig,
 )
 from mlflow.deployments import get_deploy_client
@@ -165,6 +169,39 @@ def test_the_api_path_scores_as_well(served: httpx.Client) -> None:
 def test_basic_authentication_is_accepted(served: httpx.Client, stack: Stack) -> None:
     answer = httpx.get(f"{stack.host}/api/2.0/serving-endpoints/forms", auth=("token", stack.token))
     assert answer.json()["name"] == "forms"
+
+
+@pytest.mark.usefixtures("served")
+def test_others_see_and_do_what_they_were_given_until_their_token_is_revoked(workspace: WorkspaceClient, stack: Stack) -> None:
+    made = stack.penstock("token", "create", "eve@example.org", "--expires-in", "1h", "--comment", "the rights test")
+    eve = WorkspaceClient(host=stack.host, token=made.stdout.strip())
+    own, api = eve.serving_endpoints, workspace.serving_endpoints
+    endpoint_id = api.get("forms").id or ""
+    assert (eve.current_user.me().user_name, list(own.list())) == ("eve@example.org", [])
+    with pytest.raises(NotFound, match="Endpoint with name 'forms' does not exist"):
+        own.query("forms", dataframe_records=[{"x": 1.0}])
+    assert stack.penstock("group", "set", "readers", "eve@example.org", "bob@example.org").returncode == 0
+    readers = ServingEndpointAccessControlRequest(group_name="readers", permission_level=ServingEndpointPermissionLevel.CAN_VIEW)
+    api.update_permissions(endpoint_id, access_control_list=[readers])
+    assert own.get("forms").permission_level is ServingEndpointDetailedPermissionLevel.CAN_VIEW
+    with pytest.raises(PermissionDenied, match="this needs CAN_QUERY"):
+        own.query("forms", dataframe_records=[{"x": 1.0}])
+    with pytest.raises(PermissionDenied, match="this needs CAN_MANAGE"):
+        own.delete("forms")
+    hers = ServingEndpointAccessControlRequest(user_name="eve@example.org", permission_level=ServingEndpointPermissionLevel.CAN_QUERY)
+    listed = api.set_permissions(endpoint_id, access_control_list=[hers]).access_control_list or []
+    assert [entry.user_name for entry in listed] == ["eve@example.org"]
+    assert own.query("forms", dataframe_records=[{"x": 1.0}]).predictions == [2.0]
+    assert [entry.name for entry in own.list()] == ["forms"]
+
+    known = json.loads(stack.penstock("token", "list", "--json").stdout)
+    token_id = next(token["token_id"] for token in known if token["principal"] == "eve@example.org")
+    assert token_id in stack.penstock("token", "list").stdout
+    assert stack.penstock("token", "revoke", token_id).returncode == 0
+    client = httpx.Client(base_url=stack.host, headers={"Authorization": f"Bearer {made.stdout.strip()}"})
+    deadline = time.monotonic() + 5
+    while client.post("/serving-endpoints/forms/invocations", json=SPLIT).status_code != 401:
+        assert time.monotonic() < deadline, "a revoked token ends in every ingress process within 5 s"
 
 
 INVOKE = "/serving-endpoints/forms/invocations"
