@@ -72,12 +72,13 @@ class Stack:
 
 @contextmanager
 def own_stack(settings: Mapping[str, str] = NO_VARIABLES) -> Iterator[Stack]:
-    """A stack with default settings but for those given, on free ports in a folder that is removed with it."""
+    """A stack on free ports in a folder that goes with it; default settings but for those given, and no limit of requests a second."""
     state = Path(tempfile.mkdtemp(prefix="pbench"))
     environ = {
         **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE" and not k.startswith("PENSTOCK_")},
         "PENSTOCK_STATE": str(state),
         **{f"PENSTOCK_{name}_PORT": "0" for name in PORTS},
+        "PENSTOCK_INGRESS_MAX_QUERIES_PER_SECOND": "1000000",
         **settings,
     }
     _penstock(environ, "up")  # one that does not come up ends by itself; its folder stays, for its logs

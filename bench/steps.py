@@ -6,19 +6,23 @@ The steps are the pure parts of the way of one request, on a real request and a 
 
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
 from bench.models import request_body, saved_model
 from bench.places import BUILT
 from services.ingress.admission import QueueLimits, should_refuse
+from services.ingress.destinations import Destination
 from services.ingress.identity import Callers
+from services.ingress.rate_limiter import RateLimiter
 from services.ingress.traffic import choose_partition
 from services.logger.recent_ids import RecentIds
 from services.logger.rows import to_rows
@@ -27,6 +31,7 @@ from services.scorer.batching import choose_batch
 from services.scorer.model_worker.frames import JSON_TYPE, encode_frame
 from services.scorer.model_worker.scorer import load_scorer
 from services.scorer.replies import pack_by_stream
+from services.shared.control_events import RateLimit
 from services.shared.endpoints import ControlState, Token
 from services.shared.envelope import (
     ScoringReply,
@@ -41,6 +46,7 @@ from services.shared.envelope import (
     unpack_replies,
 )
 from services.shared.presence import PoolReport
+from services.shared.tallies import LATENCY, Tallies
 
 TOGETHER = 64
 TRIES = 5
@@ -102,9 +108,17 @@ def _ingress_steps(request: ScoringRequest, text: bytes) -> Iterator[Step]:
     callers, state = Callers(), ControlState(tokens={sha256(TOKEN.encode()).hexdigest(): Token("t", "admin")})
     report = PoolReport(pool_id="p", wanted=1, ready=1, reason="", lag=3, evaluation_s=0.001, max_replicas=1, at_ms=0)
     limits, in_flight = QueueLimits(10.0, 4096, 120.0), dict.fromkeys(range(4), 8)
+    caller = Token("t", "admin")
+    limiter, tallies = RateLimiter(Redis(), sys.maxsize), Tallies(Redis())
+    plain = Destination("e", "bench", "linear-1", "s", "p", "", ())
+    limited = replace(plain, rate_limits=(RateLimit(calls=sys.maxsize, key="endpoint"), RateLimit(calls=sys.maxsize, key="user")))
     packed = pack_replies([ScoringReply(request.request_id, 200, JSON_TYPE, text)] * TOGETHER)
     yield Step("ingress", "identify", lambda: callers.identify(f"Bearer {TOKEN}", state))
     yield Step("ingress", "should_refuse", lambda: should_refuse(10, 10, report, limits, 0))
+    yield Step("ingress", "spend, the workspace's limit", lambda: limiter.spend(plain, caller))
+    yield Step("ingress", "spend, two limits more", lambda: limiter.spend(limited, caller))
+    yield Step("ingress", "count an answer", lambda: tallies.answered("e", "a", 200))
+    yield Step("ingress", "count its time", lambda: tallies.observe("e", "a", LATENCY, 4.2))
     yield Step("ingress", "new_request_id", new_request_id)
     yield Step("ingress", "choose_partition", lambda: choose_partition((0, 1, 2, 3), in_flight, (random.random(), random.random())))
     yield Step("ingress", "request_headers", lambda: request_headers(request))

@@ -23,7 +23,9 @@ from services.ingress.connections import Connection, ask_who_is_there
 from services.ingress.http_errors import HANDLERS
 from services.ingress.invocations import Invocations, invoked_by
 from services.ingress.management import Management, management_app
+from services.ingress.observability import Observability
 from services.ingress.pool_watch import PoolWatch
+from services.ingress.rate_limiter import RateLimiter
 from services.ingress.registry import Registry
 from services.ingress.replies import Replies
 from services.ingress.reply_reader import ReplyReader
@@ -34,6 +36,7 @@ from services.shared.process import calm_garbage_collector, vital
 from services.shared.readiness import LISTEN_VARIABLE, tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
 from services.shared.secret_box import SecretBox
+from services.shared.tallies import Tallies
 
 DRAIN_GRACE_S = 5.0  # on top of the longest deadline
 
@@ -67,23 +70,28 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
     pools = PoolWatch(redis, ingress_id, events, replies, requests)
     reader = ReplyReader(blocking, redis, ingress_id, replies, lambda: requests.send_again(replies))
     await asyncio.gather(events.start(), requests.start(), reader.open())
-    cancellations = Cancellations(redis)
+    cancellations, limiter = Cancellations(redis), RateLimiter(redis, settings.ingress.max_queries_per_second)
+    tallies = Tallies(redis)
     tasks = [
         vital(reader.run(), "reply-reader"),
         vital(pools.run_reports(), "reports"),
         vital(pools.run_nudges(), "nudges"),
         vital(cancellations.run(), "cancellations"),
+        vital(limiter.run(), "limits"),
+        vital(tallies.run(), "tallies"),
         vital(replies.run_expiry(), "expiry"),
     ]
     try:
-        invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations)
-        management = Management(events, registry, SecretBox.from_file(settings.key_file), pools, settings.logs_folder)
-        yield routes(invocations, management)
+        invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations, limiter, tallies)
+        quota = settings.ingress.max_provisioned_concurrency
+        management = Management(events, registry, SecretBox.from_file(settings.key_file), pools, settings.logs_folder, quota)
+        yield routes(invocations, management, Observability(redis, events, pools, requests))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(RedisError, OSError):  # what is left there goes by itself
+            await tallies.add()
             await pools.leave()
             await reader.close()
         await requests.stop()
@@ -93,7 +101,7 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
         await blocking.aclose()
 
 
-def routes(invocations: Invocations, management: Management) -> ASGIApp:
+def routes(invocations: Invocations, management: Management, observability: Observability) -> ASGIApp:
     """Scoring goes past Starlette, whose router and middleware cost as much as all of our own steps; management is FastAPI."""
     scoring = [
         "/serving-endpoints/{name}/invocations",
@@ -101,7 +109,7 @@ def routes(invocations: Invocations, management: Management) -> ASGIApp:
         "/serving-endpoints/{name}/served-models/{served}/invocations",
     ]
     refused = [Route(path, _refuse_method, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in scoring]
-    others = Starlette(routes=[*refused, Mount("/", management_app(management))], exception_handlers=HANDLERS)
+    others = Starlette(routes=[*refused, Mount("/", management_app(management, observability))], exception_handlers=HANDLERS)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         invoked = invoked_by(scope)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.ingress.traffic import choose_entity, named_entity
+from services.shared.control_events import RateLimit
 from services.shared.endpoints import Config, ConfigUpdate, ControlState, Endpoint, served_entity_id
 from services.shared.errors import PoolNotReady, RequestRejected
 
@@ -21,6 +22,7 @@ class Destination:
     served_entity_id: str
     pool_id: str
     table: str  # catalog.schema.table, or "" for none
+    rate_limits: tuple[RateLimit, ...]
 
 
 class Destinations:
@@ -43,7 +45,8 @@ class Destinations:
         known = self._known.get(entity.pool_id)
         if known is None:
             table = endpoint.table.full_name if endpoint.table else ""
-            known = Destination(endpoint.endpoint_id, name, entity.spec.name, served_entity_id(entity.pool_id), entity.pool_id, table)
+            served_id, limits = served_entity_id(entity.pool_id), endpoint.rate_limits
+            known = Destination(endpoint.endpoint_id, name, entity.spec.name, served_id, entity.pool_id, table, limits)
             self._known[entity.pool_id] = known
         return known
 

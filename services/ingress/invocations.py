@@ -16,9 +16,10 @@ from services.ingress.bodies import read_body
 from services.ingress.cancellations import Cancellations
 from services.ingress.connections import Headers, body_at_hand, is_gone, respond, unwatch, watch
 from services.ingress.destinations import Destination, Destinations, NotServing
-from services.ingress.http_errors import response_to
+from services.ingress.http_errors import HUNG_UP, response_to
 from services.ingress.identity import Callers, Queriers
 from services.ingress.pool_watch import PoolWatch
+from services.ingress.rate_limiter import RateLimiter
 from services.ingress.replies import Replies, Waiting
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressSettings
@@ -28,12 +29,14 @@ from services.shared.endpoints import ControlState, Token
 from services.shared.envelope import ScoringReply, ScoringRequest, new_request_id
 from services.shared.errors import ContentTypeUnsupported, EndpointNotFound, PermissionDenied, PoolNotReady, QueueFull
 from services.shared.event_log import EventLog
+from services.shared.tallies import LATENCY, Tallies
 from services.shared.telemetry import REQUEST_DURATION, REQUESTS, span, traceparent_of
 from services.shared.topics import reply_stream
 
 _PATH = re.compile(
     r"/serving-endpoints/([^/]+)(?:/served-models/([^/]+))?/invocations|/api/2\.0/serving-endpoints/([^/]+)/invocations", re.DOTALL
 )
+UNCOUNTED = (401, 403, 404, HUNG_UP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Invocations:
         replies: Replies,
         pools: PoolWatch,
         cancellations: Cancellations,
+        limiter: RateLimiter,
+        tallies: Tallies,
     ) -> None:
         self._settings = settings
         self._limits = QueueLimits(settings.max_queue_wait_s, settings.max_in_flight, settings.deadline_s)
@@ -73,6 +78,8 @@ class Invocations:
         self._replies = replies
         self._pools = pools
         self._cancellations = cancellations
+        self._limiter = limiter
+        self._tallies = tallies
         self._callers = Callers()
         self._queriers = Queriers()
         self._destinations = Destinations()
@@ -87,13 +94,23 @@ class Invocations:
             request, reply = await self._invoke(invoked, scope, receive)
         except Exception as error:  # noqa: BLE001  the edge of a request
             response = await response_to(Request(scope), error)
+            self._count_refusal(invoked, response.status_code)
             await response(scope, receive, send)
             return
+        took_s = time.perf_counter() - started
+        self._tallies.answered(request.endpoint_id, request.entity, reply.status)
+        self._tallies.observe(request.endpoint_id, request.entity, LATENCY, took_s * 1000)
         self._count.add(1, {"endpoint": invoked.name, "status": f"{reply.status // 100}xx"})
-        self._duration.record(time.perf_counter() - started, {"endpoint": invoked.name})
+        self._duration.record(took_s, {"endpoint": invoked.name})
         shared = _shared_headers(request.entity, reply.content_type)
         own = ((b"x-request-id", request.request_id.encode()), (b"content-length", b"%d" % len(reply.body)))
         await respond(scope, send, reply.status, shared, own, reply.body)
+
+    def _count_refusal(self, invoked: Invoked, status: int) -> None:
+        """What met an endpoint that exists counts for it; who may not call, or has gone, does not."""
+        endpoint = self._events.snapshot().endpoints.get(invoked.name)
+        if endpoint is not None and status not in UNCOUNTED:
+            self._tallies.answered(endpoint.endpoint_id, "", status)
 
     async def _invoke(self, invoked: Invoked, scope: Scope, receive: Receive) -> tuple[ScoringRequest, ScoringReply]:
         headers = dict(reversed(scope["headers"]))  # where a name comes twice, its first value counts
@@ -104,7 +121,7 @@ class Invocations:
             if body is None:
                 body = await read_body(Request(scope, receive), self._settings.max_body_bytes, self._settings.body_timeout_s)
             destination, partitions, routed_at = await self._route(invoked, caller)
-            self._admit(destination.pool_id)
+            self._admit(destination, caller)
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             request = self._to_request(destination, caller.principal, content_type, traceparent_of(current, traceparent), body)
             if is_gone(scope):
@@ -144,12 +161,14 @@ class Invocations:
             if state is self._events.snapshot():
                 return destination, partitions, state.next_offset
 
-    def _admit(self, pool_id: str) -> None:
-        """Raises QueueFull; nudges the scaler when the pool is at zero."""
+    def _admit(self, to: Destination, caller: Token) -> None:
+        """Raises QueueFull or RateLimited; nudges the scaler when the pool is at zero. What finds no place in the queue is no call."""
+        pool_id = to.pool_id
         queued, report = self._pools.in_flight(pool_id), self._pools.report(pool_id)
         refusal = should_refuse(len(self._replies), queued, report, self._limits, clock.now_ms())
         if refusal:
             raise QueueFull(refusal.reason, refusal.retry_after_s)
+        self._limiter.spend(to, caller)
         if self._pools.is_asleep(pool_id):
             self._pools.nudge(pool_id)
 

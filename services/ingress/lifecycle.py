@@ -16,9 +16,10 @@ from services.shared.event_log import EventLog
 class Lifecycle:
     """As `Management`: reads fold to the log's end, writes answer with what was folded (R9)."""
 
-    def __init__(self, events: EventLog, pools: PoolWatch) -> None:
+    def __init__(self, events: EventLog, pools: PoolWatch, quota: int) -> None:
         self._events = events
         self._pools = pools
+        self._quota = quota
 
     async def stop(self, name: str) -> Response:
         """From the offset of its event on queries are 400; what was accepted before is still answered."""
@@ -28,7 +29,7 @@ class Lifecycle:
 
     async def start(self, name: str) -> Response:
         endpoint = (await self._events.refresh()).endpoint(name)
-        event = EndpointStarted(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version)
+        event = EndpointStarted(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, quota=self._quota)
         return await self._published(event, name)
 
     async def notify(self, name: str, request: Request) -> Response:

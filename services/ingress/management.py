@@ -12,15 +12,19 @@ from services.ingress.endpoint_logs import build_log, pool_of, service_log
 from services.ingress.endpoint_view import detailed, summary, tags
 from services.ingress.http_errors import HANDLERS, json_response
 from services.ingress.lifecycle import Lifecycle, lifecycle_routes
+from services.ingress.observability import Observability, observability_routes
 from services.ingress.openapi import OpenApi, openapi_routes
 from services.ingress.payloads import (
     parse_config,
     parse_create,
     parse_gateway,
+    parse_rate_limits,
     parse_tags,
     to_config_spec,
     to_gateway,
+    to_legacy_limits,
     to_notifications,
+    to_rate_limits,
 )
 from services.ingress.permissions import Guard, Permissions, permission_routes
 from services.ingress.pool_watch import PoolWatch
@@ -33,6 +37,7 @@ from services.shared.control_events import (
     EndpointCreated,
     EndpointDeleted,
     GatewayChanged,
+    RateLimitsChanged,
     TagsChanged,
     UpdateCanceled,
 )
@@ -50,13 +55,14 @@ ENDPOINTS = "/api/2.0/serving-endpoints"
 class Management:
     """Create, read, update and delete endpoints. Reads first fold to the log's end; writes return what was folded (R9)."""
 
-    def __init__(self, events: EventLog, registry: Registry, box: SecretBox, pools: PoolWatch, logs: Path) -> None:
+    def __init__(self, events: EventLog, registry: Registry, box: SecretBox, pools: PoolWatch, logs: Path, quota: int) -> None:
         self._events = events
         self._registry = registry
         self._box = box
         self._pools = pools
         self._logs = logs
-        self.lifecycle = Lifecycle(events, pools)
+        self._quota = quota
+        self.lifecycle = Lifecycle(events, pools, quota)
         self.openapi = OpenApi(events, registry)
         self.permissions = Permissions(events)
         self.guard = Guard(events)
@@ -65,6 +71,7 @@ class Management:
         sent = parse_create(await read_json_object(request))
         config = to_config_spec(sent.config, sent.name, self._box.seal)
         gateway = to_gateway(sent.ai_gateway, sent.name) if sent.ai_gateway else {}
+        gateway |= to_legacy_limits(sent)
         if gateway.get("inference_table_config") and config.auto_capture:
             raise ParameterInvalid("'auto_capture_config' and 'ai_gateway.inference_table_config' exclude each other.")
         await self._require_models(config)
@@ -79,6 +86,7 @@ class Management:
             gateway=gateway,
             route_optimized=sent.route_optimized,
             notifications=to_notifications(sent.email_notifications) if sent.email_notifications else None,
+            quota=self._quota,
         )
         return self._view(await self._events.publish(event), sent.name)
 
@@ -100,7 +108,9 @@ class Management:
         if config.auto_capture and endpoint.gateway.get("inference_table_config"):
             raise ParameterInvalid("This endpoint logs by 'ai_gateway.inference_table_config'; both at once are not possible.")
         await self._require_models(config)
-        event = ConfigRequested(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, config=config)
+        event = ConfigRequested(
+            at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, config=config, quota=self._quota
+        )
         return self._view(await self._events.publish(event), name)
 
     async def cancel_update(self, name: str) -> Response:
@@ -123,6 +133,12 @@ class Management:
         added = tuple((tag.key, tag.value) for tag in sent.add_tags)
         event = TagsChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, added=added, removed=tuple(sent.delete_tags))
         return json_response({"tags": tags((await self._events.publish(event)).endpoint(name))})
+
+    async def put_rate_limits(self, name: str, request: Request) -> Response:
+        endpoint = (await self._events.refresh()).endpoint(name)
+        limits = to_rate_limits(parse_rate_limits(await read_json_object(request)))
+        await self._events.publish(RateLimitsChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, rate_limits=limits))
+        return json_response({"rate_limits": [limit.model_dump(exclude_none=True) for limit in limits]})
 
     async def build_log(self, name: str, served: str, config_version: str | None = None) -> Response:
         return await self._log(build_log, name, served, config_version)
@@ -147,16 +163,16 @@ class Management:
         return json_response(detailed(state.endpoint(name), self._pools.reports()))
 
 
-def management_app(management: Management) -> FastAPI:
+def management_app(management: Management, observability: Observability) -> FastAPI:
     app = FastAPI(openapi_url=None, redirect_slashes=False, exception_handlers=HANDLERS)
     app.add_api_route("/.well-known/databricks-config", _host_metadata, methods=["GET"])
-    app.add_api_route("/health/live", _alive, methods=["GET"])
     app.include_router(_endpoint_routes(management))
     caller = [Depends(management.guard.caller)]
     app.include_router(permission_routes(management.permissions, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
     app.include_router(unsupported_routes(), dependencies=caller)
+    app.include_router(observability_routes(observability, ENDPOINTS, management.guard))
     return app
 
 
@@ -188,6 +204,7 @@ def _endpoint_routes(management: Management) -> APIRouter:
     router.add_api_route(f"{ENDPOINTS}/{{name}}/tags", management.change_tags, methods=["PATCH"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/served-models/{{served}}/logs", management.service_log, methods=["GET"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/served-models/{{served}}/build-logs", management.build_log, methods=["GET"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/rate-limits", management.put_rate_limits, methods=["PUT"])
     router.add_api_route("/api/2.0/preview/scim/v2/Me", me, methods=["GET"])
     return router
 
@@ -204,7 +221,3 @@ async def _host_metadata(request: Request) -> Response:
             "oidc_endpoint": f"{host}/oidc",
         }
     )
-
-
-async def _alive() -> Response:
-    return json_response({"status": "alive"})

@@ -6,16 +6,17 @@ Fields that would change behaviour and are not built are refused; fields that wo
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from services.shared.control_events import SIZE_CONCURRENCY, ConfigSpec, EntitySpec, Notifications, Route, TableConfig
+from services.shared.control_events import SIZE_CONCURRENCY, ConfigSpec, EntitySpec, Notifications, RateLimit, Route, TableConfig
 from services.shared.errors import ParameterInvalid
 
 MAX_ENTITIES = 15  # databricks_surface §1.3: docs say 10, the live limit was seen at 15
 MAX_ENVIRONMENT_VARS = 30
 MAX_CONCURRENCY = 200  # databricks_surface §2.4: what a workspace may provision; each 4 are a process and a partition
+MAX_RATE_LIMITS = 20
 MAX_NAME = 63
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -100,10 +101,22 @@ class UsageTrackingInput(Input):
     enabled: bool = False
 
 
+class RateLimitInput(Input):
+    calls: int | None = Field(None, ge=0)
+    tokens: int | None = None
+    key: Literal["user", "endpoint", "user_group", "service_principal"] = "endpoint"
+    principal: str | None = None
+    renewal_period: Literal["minute"] = "minute"
+
+
+class RateLimitsInput(Input):
+    rate_limits: list[RateLimitInput] = []
+
+
 class GatewayInput(Input):
     inference_table_config: TableInput | None = None
     usage_tracking_config: UsageTrackingInput | None = None
-    rate_limits: list[Any] = []
+    rate_limits: list[RateLimitInput] = []
     guardrails: dict[str, Any] | None = None
     fallback_config: dict[str, Any] | None = None
 
@@ -113,7 +126,7 @@ class CreateInput(Input):
     config: ConfigInput
     tags: list[TagInput] = []
     ai_gateway: GatewayInput | None = None
-    rate_limits: list[Any] = []
+    rate_limits: list[RateLimitInput] = []
     route_optimized: bool = False
     description: str | None = None
     email_notifications: NotificationsInput | None = None
@@ -125,7 +138,6 @@ def parse_create(body: dict[str, Any]) -> CreateInput:
     created = parse(CreateInput, body)
     if created.name.startswith("databricks-"):
         raise ParameterInvalid("Endpoint names must not start with 'databricks-'.")
-    _refuse_rate_limits(created.rate_limits)
     if created.telemetry_config:
         raise ParameterInvalid("Telemetry configs are not supported; remove 'telemetry_config'.")
     return created
@@ -156,7 +168,6 @@ def to_config_spec(config: ConfigInput, endpoint: str, seal: Callable[[str], str
 
 def to_gateway(body: GatewayInput, endpoint: str) -> dict[str, Any]:
     """The gateway config that is stored and echoed; `{}` clears it. Raises ParameterInvalid for what would not be enforced."""
-    _refuse_rate_limits(body.rate_limits)
     if body.guardrails:
         raise ParameterInvalid("AI gateway guardrails are not supported; remove 'guardrails'.")
     if body.fallback_config and body.fallback_config.get("enabled"):
@@ -166,7 +177,30 @@ def to_gateway(body: GatewayInput, endpoint: str) -> dict[str, Any]:
         gateway["inference_table_config"] = to_table(body.inference_table_config, endpoint).model_dump()
     if body.usage_tracking_config:
         gateway["usage_tracking_config"] = body.usage_tracking_config.model_dump()
+    if body.rate_limits:
+        gateway["rate_limits"] = _stored(to_rate_limits(body.rate_limits))
     return gateway
+
+
+def to_legacy_limits(created: CreateInput) -> dict[str, Any]:
+    """The old `rate_limits` beside the config, as a part of the gateway config. Raises ParameterInvalid where both forms come."""
+    if created.rate_limits and created.ai_gateway and created.ai_gateway.rate_limits:
+        raise ParameterInvalid("'rate_limits' and 'ai_gateway.rate_limits' exclude each other.")
+    return {"rate_limits": _stored(to_rate_limits(created.rate_limits))} if created.rate_limits else {}
+
+
+def to_rate_limits(sent: list[RateLimitInput]) -> tuple[RateLimit, ...]:
+    """Raises ParameterInvalid for limits nobody would hold, and for two of the same callers."""
+    if len(sent) > MAX_RATE_LIMITS:
+        raise ParameterInvalid(f"An endpoint takes at most {MAX_RATE_LIMITS} rate limits; {len(sent)} were given.")
+    limits = tuple(_to_rate_limit(limit) for limit in sent)
+    if len({(limit.key, limit.principal) for limit in limits}) != len(limits):
+        raise ParameterInvalid("Two rate limits are for the same key and principal.")
+    return limits
+
+
+def parse_rate_limits(body: dict[str, Any]) -> list[RateLimitInput]:
+    return parse(RateLimitsInput, body).rate_limits
 
 
 def parse_gateway(body: dict[str, Any]) -> GatewayInput:
@@ -282,6 +316,15 @@ def _to_routes(traffic: TrafficInput | None, names: list[str]) -> tuple[Route, .
     return routes
 
 
-def _refuse_rate_limits(limits: list[Any]) -> None:
-    if limits:
-        raise ParameterInvalid("Rate limits are not enforced yet, so they are not accepted; remove 'rate_limits'.")
+def _to_rate_limit(sent: RateLimitInput) -> RateLimit:
+    if sent.tokens is not None or sent.calls is None:
+        raise ParameterInvalid("A rate limit needs 'calls'; limits by 'tokens' are not supported.")
+    if sent.key == "user_group":
+        raise ParameterInvalid("Rate limits for groups are not supported; use key 'user' or 'endpoint'.")
+    if (sent.key == "service_principal" and not sent.principal) or (sent.key == "endpoint" and sent.principal):
+        raise ParameterInvalid("A rate limit names a 'principal' with key 'service_principal', may with 'user', and never with 'endpoint'.")
+    return RateLimit(calls=sent.calls, key=sent.key, renewal_period=sent.renewal_period, principal=sent.principal or None)
+
+
+def _stored(limits: tuple[RateLimit, ...]) -> list[dict[str, Any]]:
+    return [limit.model_dump(exclude_none=True) for limit in limits]

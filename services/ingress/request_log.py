@@ -65,6 +65,10 @@ class RequestLog:
         if self._producer:
             await self._producer.stop()
 
+    def is_open(self) -> bool:
+        """False: there is no producer, or it is being replaced."""
+        return self._producer is not None and self._replacing is None
+
     async def partitions(self, pool_id: str) -> list[int]:
         """Partitions of the pool's topic; fixed while the pool lives, so asked for once of each producer. Raises TryAgainLater."""
         known = self._partitions.get(pool_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -28,6 +29,7 @@ from services.shared.process import calm_garbage_collector, until_stopped
 from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
 from services.shared.secret_box import SecretBox
+from services.shared.tallies import Tallies
 
 DRAIN_SLACK_S = 30.0  # beyond the longest evaluation: reply, commit, leave
 
@@ -58,7 +60,8 @@ class Replica:
         self._blocking: Redis = new_blocking_redis(settings.redis)
         self._cancelled = Cancelled(self._redis, self._blocking, self._pool_id)
         self._phase, self._message = "building", ""
-        self._meter = EvaluationMeter()
+        self._tallies = Tallies(self._redis)
+        self._meter = EvaluationMeter(self._tallies)
         self._host: Host | None = None
         self._lanes: Lanes | None = None
 
@@ -106,6 +109,8 @@ class Replica:
             await self._host.leave()
         if self._lanes is not None:
             await self._lanes.stop()
+        with suppress(RedisError, OSError):
+            await self._tallies.add()
         await self._redis.aclose()
         await self._blocking.aclose()
 
@@ -151,6 +156,7 @@ class Replica:
 
     async def _serve_with(self, host: Host) -> None:
         tasks = [asyncio.create_task(host.run(), name="host"), asyncio.create_task(self._cancelled.run(), name="cancelled-requests")]
+        tasks.append(asyncio.create_task(self._tallies.run(), name="tallies"))
         if self._lanes is not None:
             tasks.append(asyncio.create_task(self._lanes.keep_alive(), name="keep-worker-alive"))
         try:

@@ -79,6 +79,20 @@ class ConfigSpec(_Frozen):
     routes: tuple[Route, ...]
     auto_capture: TableConfig | None = None
 
+    @property
+    def max_concurrency(self) -> int:
+        """What the workspace's quota counts: the maxima of the entities (databricks_surface §2.4)."""
+        return sum(entity.concurrency[1] for entity in self.entities)
+
+
+class RateLimit(_Frozen):
+    """At most `calls` a minute. `endpoint`: of all callers together; `user`: of each caller, or of the one `principal` names."""
+
+    calls: int
+    key: Literal["user", "endpoint", "service_principal"]
+    renewal_period: Literal["minute"] = "minute"
+    principal: str | None = None
+
 
 class _Event(_Frozen):
     event_id: str = Field(default_factory=lambda: str(uuid7()))
@@ -127,6 +141,8 @@ class GroupChanged(_Event):
 
 
 class EndpointCreated(_Event):
+    """`quota` is the provisioned concurrency the workspace may hold with it; None (an older log): any."""
+
     type: Literal["EndpointCreated"] = "EndpointCreated"
     endpoint_id: str = Field(default_factory=lambda: uuid4().hex)
     name: str
@@ -138,6 +154,7 @@ class EndpointCreated(_Event):
     gateway: dict[str, Any] = {}
     route_optimized: bool = False
     notifications: Notifications | None = None
+    quota: int | None = None
 
 
 class ConfigRequested(_Event):
@@ -145,6 +162,7 @@ class ConfigRequested(_Event):
     endpoint_id: str
     based_on: int
     config: ConfigSpec
+    quota: int | None = None  # as of a create
 
 
 class UpdateCanceled(_Event):
@@ -203,6 +221,15 @@ class EndpointStarted(_Event):
     type: Literal["EndpointStarted"] = "EndpointStarted"
     endpoint_id: str
     based_on: int
+    quota: int | None = None  # as of a create
+
+
+class RateLimitsChanged(_Event):
+    """Replaces the rate limits in the endpoint's AI gateway config, and nothing else of it; none clears them."""
+
+    type: Literal["RateLimitsChanged"] = "RateLimitsChanged"
+    endpoint_id: str
+    rate_limits: tuple[RateLimit, ...]
 
 
 class EndpointDeleted(_Event):
@@ -242,6 +269,7 @@ EndpointEvent = (
     | ConfigRequested
     | UpdateCanceled
     | GatewayChanged
+    | RateLimitsChanged
     | TagsChanged
     | PermissionsChanged
     | NotificationsChanged

@@ -26,13 +26,15 @@ from services.shared.control_events import (
     PermissionsChanged,
     PoolRemoved,
     PrincipalKind,
+    RateLimit,
+    RateLimitsChanged,
     TableConfig,
     TagsChanged,
     TokenCreated,
     TokenRevoked,
     UpdateCanceled,
 )
-from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, RequestRejected
+from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, QuotaExceeded, RequestRejected
 from services.shared.milestones import KEPT, Milestone, milestones_of
 
 ADMINS = "admins"  # the group whose members may do everything
@@ -111,6 +113,16 @@ class Endpoint:
         else:
             return None
         return config if config.enabled else None
+
+    @property
+    def rate_limits(self) -> tuple[RateLimit, ...]:
+        return tuple(RateLimit.model_validate(limit) for limit in self.gateway.get("rate_limits", ()))
+
+    @property
+    def provisioned_concurrency(self) -> int:
+        """What counts against the quota: the larger of what serves and what is being deployed, so that an update needs no second share."""
+        deploying = self.pending if self.update is ConfigUpdate.IN_PROGRESS else None
+        return max((config.spec.max_concurrency for config in (self.serving, deploying) if config), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +215,8 @@ def _apply(state: ControlState, offset: int, event: ControlEvent) -> ControlStat
                 raise Conflict("The pool is in service; only a retired pool is removed.")
             return replace(state, pools={pool_id: p for pool_id, p in state.pools.items() if pool_id != event.pool_id})
         case EndpointCreated():
-            return _with_endpoint(state, offset, _remembering(_created(state, event), event, None))
+            created = _with_endpoint(state, offset, _remembering(_created(state, event), event, None))
+            return _within_quota(state, created, event.quota)
         case _:
             return _changed(state, offset, event)
 
@@ -235,16 +248,29 @@ def _changed(state: ControlState, offset: int, event: EndpointEvent) -> ControlS
             changed = _config_requested(endpoint, event)
         case UpdateCanceled():
             changed = _update_canceled(endpoint, event)
+        case RateLimitsChanged():
+            limits = [limit.model_dump(exclude_none=True) for limit in event.rate_limits]
+            others = {part: value for part, value in endpoint.gateway.items() if part != "rate_limits"}
+            changed = replace(endpoint, gateway=others | ({"rate_limits": limits} if limits else {}), updated_ms=event.at_ms)
         case EntityReady() | EntityFailed():
             changed = _deployment_reported(endpoint, event)
         case _:
             raise TypeError(f"no fold for {type(event).__name__}")
-    return _with_endpoint(state, offset, _remembering(changed, event, endpoint.active))
+    after = _with_endpoint(state, offset, _remembering(changed, event, endpoint.active))
+    return _within_quota(state, after, event.quota) if isinstance(event, ConfigRequested | EndpointStarted) else after
 
 
 def _remembering(endpoint: Endpoint, event: EndpointEvent, active_before: Config | None) -> Endpoint:
     new = milestones_of(event, endpoint.latest_version, activated=endpoint.active is not active_before)
     return replace(endpoint, milestones=(*endpoint.milestones, *new)[-KEPT:]) if new else endpoint
+
+
+def _within_quota(before: ControlState, after: ControlState, quota: int | None) -> ControlState:
+    """Decided here, where there is an order: of two creates that take what is left, one is refused. Who takes no more is never refused."""
+    total = sum(endpoint.provisioned_concurrency for endpoint in after.endpoints.values())
+    if quota is None or total <= quota or total <= sum(endpoint.provisioned_concurrency for endpoint in before.endpoints.values()):
+        return after
+    raise QuotaExceeded(f"Workspace exceeded provisioned concurrency quota: it may hold {quota}, and with this it would hold {total}.")
 
 
 def _created(state: ControlState, event: EndpointCreated) -> Endpoint:

@@ -64,6 +64,12 @@ class Conflict(RequestRejected):
     code = "RESOURCE_CONFLICT"
 
 
+class QuotaExceeded(RequestRejected):
+    """A create or update would provision more than the workspace may. A 400: waiting cures no quota, and clients repeat a 429."""
+
+    code = "INVALID_PARAMETER_VALUE"
+
+
 class PayloadTooLarge(RequestRejected):
     """The body is longer than the limit. A 400 by decision: a 413 makes mlflow upload the body eight times."""
 
@@ -94,6 +100,12 @@ class PoolNotReady(TryAgainLater):
 
 class QueueFull(TryAgainLater):
     """Admission: the estimated wait exceeds what the endpoint allows."""
+
+    code = "REQUEST_LIMIT_EXCEEDED"
+
+
+class RateLimited(TryAgainLater):
+    """The workspace, the endpoint or the caller has made as many calls as it may until `retry_after_s` from now."""
 
     code = "REQUEST_LIMIT_EXCEEDED"
 

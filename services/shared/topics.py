@@ -36,6 +36,18 @@ def reply_stream(ingress_id: str) -> str:
     return f"penstock:replies:{ingress_id}"
 
 
+def spent_key(limit: str, window: int) -> str:
+    return f"penstock:spent:{limit}:{window}"
+
+
+def tally_key(endpoint_id: str) -> str:
+    return f"penstock:tally:{endpoint_id}"
+
+
+def recent_key(endpoint_id: str, record: int) -> str:
+    return f"penstock:recent:{endpoint_id}:{record}"
+
+
 def cancelled_stream(pool_id: str) -> str:
     return f"penstock:cancelled:{pool_id}"
 

@@ -10,17 +10,15 @@ import pytest
 
 from services.ingress.destinations import Destinations, NotServing
 from services.ingress.endpoint_events import parse_limit
-from services.ingress.management import ENDPOINTS, Management, management_app
-from services.ingress.pool_watch import PoolWatch
+from services.ingress.management import ENDPOINTS
 from services.ingress.registry import Registry
 from services.ingress.unsupported import ROUTES
 from services.shared.control_events import EndpointStarted, EndpointStopped, TokenCreated, UpdateCanceled
 from services.shared.endpoints import ControlState
 from services.shared.errors import ParameterInvalid, PoolNotReady
 from services.shared.milestones import KEPT
-from services.shared.presence import PoolReport
-from services.shared.secret_box import SecretBox
 from tests.unit.ingress.folding_log import FoldingLog
+from tests.unit.ingress.routes_app import app_over
 from tests.unit.shared.control_log import config, created, failed, fold, ready
 
 SERVING = fold(TokenCreated(token_id="t", sha256=sha256(b"secret").hexdigest(), principal="ada", at_ms=1), created(config("1")), ready("a"))
@@ -28,19 +26,10 @@ STOPPED = fold(EndpointStopped(endpoint_id="e1", based_on=1, at_ms=5), state=SER
 STARTING = fold(EndpointStarted(endpoint_id="e1", based_on=1, at_ms=6), state=STOPPED)
 
 
-class NoReports(PoolWatch):
-    def __init__(self) -> None:
-        """Nothing was ever heard from the scaler."""
-
-    def reports(self) -> dict[str, PoolReport]:
-        return {}
-
-
 @pytest.fixture
 async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     registry = Registry("http://127.0.0.1:1")
-    box = SecretBox.from_file(tmp_path / "key")
-    app = management_app(Management(FoldingLog(SERVING), registry, box, NoReports(), tmp_path))
+    app = app_over(FoldingLog(SERVING), registry, tmp_path)
     transport, headers = httpx.ASGITransport(app), {"Authorization": "Bearer secret"}
     async with httpx.AsyncClient(transport=transport, base_url="http://penstock", headers=headers) as client:
         yield client
@@ -167,3 +156,22 @@ async def test_nothing_is_told_without_a_token(http: httpx.AsyncClient, path: st
     method = "GET" if path.endswith("events") else "POST"
     answer = await http.request(method, path, headers={"Authorization": ""})
     assert (answer.status_code, answer.json()["error_code"]) == (401, "UNAUTHENTICATED")
+
+
+async def test_the_old_rate_limits_route_changes_the_gateway(http: httpx.AsyncClient) -> None:
+    limits = [{"calls": 5, "key": "user", "renewal_period": "minute"}]
+    put = await http.put(f"{ENDPOINTS}/churn/rate-limits", json={"rate_limits": limits})
+    assert (put.status_code, put.json()) == (200, {"rate_limits": limits})
+    assert (await http.get(f"{ENDPOINTS}/churn")).json()["ai_gateway"] == {"rate_limits": limits}
+    assert (await http.put(f"{ENDPOINTS}/churn/rate-limits", json={})).json() == {"rate_limits": []}
+    assert "ai_gateway" not in (await http.get(f"{ENDPOINTS}/churn")).json()
+
+
+async def test_without_a_producer_this_process_is_alive_and_not_ready(http: httpx.AsyncClient) -> None:
+    live, ready_answer = await http.get("/health/live"), await http.get("/health/ready")
+    assert (live.status_code, ready_answer.status_code, ready_answer.json()["error_code"]) == (200, 503, "TEMPORARILY_UNAVAILABLE")
+
+
+@pytest.mark.parametrize("path", [f"{ENDPOINTS}/churn/metrics", "/metrics"])
+async def test_metrics_that_cannot_be_read_are_no_zeros(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.get(path)).status_code == 503

@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from services.ingress.payloads import parse_config, parse_create, parse_gateway, parse_tags, to_config_spec, to_gateway
+from services.ingress.payloads import (
+    parse_config,
+    parse_create,
+    parse_gateway,
+    parse_rate_limits,
+    parse_tags,
+    to_config_spec,
+    to_gateway,
+    to_legacy_limits,
+    to_rate_limits,
+)
 from services.shared.control_events import ConfigSpec, Route
 from services.shared.errors import ParameterInvalid
 
@@ -183,9 +193,9 @@ def test_a_malformed_field_is_named_and_its_value_is_not(body: dict[str, Any], f
     [
         pytest.param({"name": "databricks-x"}, "Endpoint names must not start with 'databricks-'.", id="a reserved name"),
         pytest.param(
-            {"rate_limits": [{"calls": 1}]},
-            "Rate limits are not enforced yet, so they are not accepted; remove 'rate_limits'.",
-            id="limits nobody would hold",
+            {"rate_limits": [{"calls": 1}], "ai_gateway": {"rate_limits": [{"calls": 1}]}},
+            "'rate_limits' and 'ai_gateway.rate_limits' exclude each other.",
+            id="limits in both forms",
         ),
         pytest.param({"name": None}, "Invalid request: 'name': Input should be a valid string", id="no name"),
         pytest.param({"name": "a/b"}, "Invalid request: 'name': Value error, may hold letters", id="a name with a slash"),
@@ -194,7 +204,7 @@ def test_a_malformed_field_is_named_and_its_value_is_not(body: dict[str, Any], f
 )
 def test_a_create_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterInvalid) as refused:
-        parse_create({"name": "ep", "config": of(), **changed})
+        to_legacy_limits(parse_create({"name": "ep", "config": of(), **changed}))
     assert refused.value.message.startswith(message)
 
 
@@ -208,6 +218,11 @@ def test_a_create_is_refused(changed: dict[str, Any], message: str) -> None:
             id="a table takes the endpoint's name",
         ),
         pytest.param({"usage_tracking_config": {"enabled": True}}, {"usage_tracking_config": {"enabled": True}}, id="usage tracking"),
+        pytest.param(
+            {"rate_limits": [{"calls": 5, "key": "user", "renewal_period": "minute"}]},
+            {"rate_limits": [{"calls": 5, "key": "user", "renewal_period": "minute"}]},
+            id="rate limits",
+        ),
         pytest.param({"fallback_config": {"enabled": False}, "guardrails": {}}, {}, id="what is switched off is accepted"),
         pytest.param(
             {"usage_tracking_config": {"enabled": True, "deep": {"deeper": {}}}},
@@ -220,7 +235,7 @@ def test_a_gateway_is_stored(body: dict[str, Any], stored: dict[str, Any]) -> No
     assert to_gateway(parse_gateway(body), "ep") == stored
 
 
-@pytest.mark.parametrize("body", [{"guardrails": {"input": {}}}, {"fallback_config": {"enabled": True}}, {"rate_limits": [{}]}])
+@pytest.mark.parametrize("body", [{"guardrails": {"input": {}}}, {"fallback_config": {"enabled": True}}])
 def test_a_gateway_that_would_not_be_enforced_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ParameterInvalid, match="remove '"):
         to_gateway(parse_gateway(body), "ep")
@@ -234,3 +249,23 @@ def test_a_telemetry_config_is_refused() -> None:
 def test_a_tag_cannot_come_and_go_at_once() -> None:
     with pytest.raises(ParameterInvalid, match="'team' is both"):
         parse_tags({"add_tags": [{"key": "team"}], "delete_tags": ["team"]})
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        pytest.param([{"key": "user"}], "A rate limit needs 'calls'", id="no calls"),
+        pytest.param([{"calls": 1, "tokens": 5}], "A rate limit needs 'calls'; limits by 'tokens' are not supported.", id="tokens"),
+        pytest.param([{"calls": 1, "key": "user_group", "principal": "g"}], "Rate limits for groups", id="a group"),
+        pytest.param([{"calls": 1, "key": "service_principal"}], "A rate limit names a 'principal'", id="a service principal without name"),
+        pytest.param([{"calls": 1, "key": "endpoint", "principal": "ada"}], "A rate limit names a 'principal'", id="an endpoint with one"),
+        pytest.param([{"calls": 1, "key": "user"}, {"calls": 2, "key": "user"}], "Two rate limits are for the same", id="the same twice"),
+        pytest.param([{"calls": -1}], "Invalid request: 'rate_limits.0.calls'", id="less than nothing"),
+        pytest.param([{"calls": 1, "renewal_period": "hour"}], "Invalid request: 'rate_limits.0.renewal_period'", id="another period"),
+        pytest.param([{"calls": 1, "key": "user", "principal": f"u{n}"} for n in range(21)], "An endpoint takes at most 20", id="too many"),
+    ],
+)
+def test_rate_limits_nobody_would_hold_are_refused(limits: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ParameterInvalid) as refused:
+        to_rate_limits(parse_rate_limits({"rate_limits": limits}))
+    assert refused.value.message.startswith(message)

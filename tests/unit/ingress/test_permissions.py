@@ -9,34 +9,24 @@ import httpx
 import pytest
 
 from services.ingress.identity import Callers, Queriers, identify
-from services.ingress.management import ENDPOINTS, Management, management_app
+from services.ingress.management import ENDPOINTS
 from services.ingress.permissions import parse_grants
-from services.ingress.pool_watch import PoolWatch
 from services.ingress.registry import Registry
 from services.shared.endpoints import ControlState
 from services.shared.errors import EndpointNotFound, ParameterInvalid, PermissionDenied, Unauthenticated
-from services.shared.presence import PoolReport
 from services.shared.rights import Level
-from services.shared.secret_box import SecretBox
 from tests.unit.ingress.callers import GRANTS, LEVELS, STATE, TOKENS, token
 from tests.unit.ingress.folding_log import FoldingLog
+from tests.unit.ingress.routes_app import app_over
 from tests.unit.shared.control_log import fold
 
 PERMISSIONS = "/api/2.0/permissions/serving-endpoints"
 
 
-class NoReports(PoolWatch):
-    def __init__(self) -> None:
-        """Nothing was ever heard from the scaler."""
-
-    def reports(self) -> dict[str, PoolReport]:
-        return {}
-
-
 @asynccontextmanager
 async def called_by(who: str, folder: Path, state: ControlState = STATE) -> AsyncIterator[httpx.AsyncClient]:
     registry = Registry("http://127.0.0.1:1")
-    app = management_app(Management(FoldingLog(state), registry, SecretBox.from_file(folder / "key"), NoReports(), folder))
+    app = app_over(FoldingLog(state), registry, folder)
     transport, headers = httpx.ASGITransport(app), {"Authorization": f"Bearer {who}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://penstock", headers=headers) as client:
         yield client
@@ -44,8 +34,7 @@ async def called_by(who: str, folder: Path, state: ControlState = STATE) -> Asyn
 
 
 def routes_about_one(folder: Path) -> Iterator[tuple[str, str]]:
-    box = SecretBox.from_file(folder / "key")
-    app = management_app(Management(FoldingLog(STATE), Registry("http://127.0.0.1:1"), box, NoReports(), folder))
+    app = app_over(FoldingLog(STATE), Registry("http://127.0.0.1:1"), folder)
     for path, methods in app.openapi()["paths"].items():
         if "{name}" in path or "{endpoint_id}" in path:
             yield from ((method.upper(), path) for method in methods)

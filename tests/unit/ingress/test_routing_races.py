@@ -73,6 +73,12 @@ class Stream:
     def in_flight(self, _: str) -> int:
         return 0
 
+    def answered(self, endpoint_id: str, entity: str, status: int) -> None: ...
+
+    def observe(self, endpoint_id: str, entity: str, what: str, ms: float) -> None: ...
+
+    def spend(self, to: object, caller: object) -> None: ...
+
     def is_asleep(self, _: str) -> bool:
         return False
 
@@ -154,7 +160,8 @@ async def answer_to(seen: Request, stream: Stream) -> int:
 
     invoked = invoked_by(seen.scope)
     assert invoked
-    await Invocations(IngressSettings(), "i", parts, parts, stream.replies, parts, parts).answer(invoked, seen.scope, seen.receive, send)
+    invocations = Invocations(IngressSettings(), "i", parts, parts, stream.replies, parts, parts, parts, parts)
+    await invocations.answer(invoked, seen.scope, seen.receive, send)
     status: int = sent[0]["status"]
     return status
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from redis.asyncio import Redis
+
 from services.scorer.answers import Answer
 from services.scorer.attempts import Attempts
 from services.scorer.batching import BULK_BYTES
@@ -14,6 +16,7 @@ from services.scorer.model_worker.frames import Traits
 from services.scorer.worker_process import WorkerDied, WorkerProcess
 from services.shared.clock import now_ms
 from services.shared.envelope import ScoringRequest
+from services.shared.tallies import Tallies
 
 SMALL, ODD, BULK = b"{}", b"odd", b"b" * (BULK_BYTES + 1)
 FOREVER_MS = 2**50
@@ -50,7 +53,7 @@ async def lanes_with(worker: Worker) -> Lanes:
     async def start() -> WorkerProcess:
         return cast(WorkerProcess, worker)
 
-    lanes = Lanes(start, cast(Attempts, Counted()), EvaluationMeter(), limit_s=60)
+    lanes = Lanes(start, cast(Attempts, Counted()), EvaluationMeter(Tallies(Redis())), limit_s=60)
     await lanes.start()
     return lanes
 

@@ -5,8 +5,12 @@ import pytest
 from services.shared.control_events import (
     ControlEvent,
     EndpointDeleted,
+    EndpointStarted,
+    EndpointStopped,
     GatewayChanged,
     PoolRemoved,
+    RateLimit,
+    RateLimitsChanged,
     TableConfig,
     TagsChanged,
     TokenCreated,
@@ -16,7 +20,7 @@ from services.shared.control_events import (
     encode_event,
 )
 from services.shared.endpoints import REMEMBERED_VERDICTS, ConfigUpdate, ControlState, Deployment, Token, apply_event, served_entity_id
-from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound
+from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, QuotaExceeded
 from tests.unit.shared.control_log import config, created, failed, fold, ready, requested
 
 SERVING = fold(created(config("1")), ready("a"))
@@ -152,6 +156,53 @@ def test_the_fold_refuses(state: ControlState, event: ControlEvent, refusal: typ
     assert after.next_offset == state.next_offset + 1
 
 
+FAILED = fold(created(config("1")), failed("a"))
+STOPPED = fold(EndpointStopped(endpoint_id="e1", based_on=1, at_ms=5), state=SERVING)
+CROWDED = fold(created(config("1"), "fraud", "e2"), state=STOPPED)
+DELETED = fold(EndpointDeleted(endpoint_id="e1", at_ms=5), state=SERVING)
+
+
+def limited(event: ControlEvent, quota: int) -> ControlEvent:
+    return event.model_copy(update={"quota": quota})
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "fits"),
+    [
+        pytest.param(ControlState(), limited(created(config("1", "2")), 8), True, id="all there is"),
+        pytest.param(ControlState(), limited(created(config("1", "2")), 7), False, id="more than there is"),
+        pytest.param(ControlState(), created(config("1", "2")), True, id="an event that knows of no quota"),
+        pytest.param(SERVING, limited(created(config("1"), "fraud", "e2"), 7), False, id="the second of two creates that fit one by one"),
+        pytest.param(SERVING, limited(requested(config("2"), 1), 4), True, id="an update takes the place of what serves"),
+        pytest.param(SERVING, limited(requested(config("1", "2"), 1), 4), False, id="an update that grows beyond it"),
+        pytest.param(SERVING, limited(requested(config("2"), 1), 2), True, id="an update that takes no more, over a quota made smaller"),
+        pytest.param(FAILED, limited(created(config("1"), "fraud", "e2"), 4), True, id="what failed to deploy takes nothing"),
+        pytest.param(STOPPED, limited(created(config("1"), "fraud", "e2"), 4), True, id="nor does what is stopped"),
+        pytest.param(CROWDED, limited(EndpointStarted(endpoint_id="e1", based_on=1, at_ms=7), 4), False, id="a start takes its place"),
+        pytest.param(DELETED, limited(created(config("1")), 4), True, id="nor does what was deleted"),
+    ],
+)
+def test_provisioned_concurrency_is_held_to_the_quota_of_the_event(state: ControlState, event: ControlEvent, fits: bool) -> None:
+    after = fold(event, state=state)
+    verdict = after.verdicts[event.event_id]
+    assert isinstance(verdict, QuotaExceeded) is not fits
+    if not fits:
+        assert verdict is not None
+        assert verdict.message.startswith("Workspace exceeded provisioned concurrency quota: ")
+        assert (after.endpoints, after.pools) == (state.endpoints, state.pools)
+
+
+def test_rate_limits_change_nothing_else_of_the_gateway() -> None:
+    table, limits = {"inference_table_config": TABLE.model_dump()}, (RateLimit(calls=5, key="user"),)
+    changed = RateLimitsChanged(endpoint_id="e1", rate_limits=limits, at_ms=2)
+    with_table = fold(GatewayChanged(endpoint_id="e1", gateway=table, at_ms=1), state=SERVING)
+    endpoint = fold(changed, state=with_table).endpoints["churn"]
+    assert endpoint.rate_limits == limits
+    assert endpoint.table == TABLE
+    cleared = fold(changed, RateLimitsChanged(endpoint_id="e1", rate_limits=(), at_ms=3), state=with_table)
+    assert cleared.endpoints["churn"].gateway == table
+
+
 def test_a_repeated_event_gets_the_first_verdict() -> None:
     event = requested(config("2"), 1)
     once = fold(event, state=SERVING)
@@ -215,6 +266,7 @@ def test_the_inference_table_of_an_endpoint(gateway: dict[str, object], capture:
         failed("a"),
         EndpointDeleted(endpoint_id="e1", at_ms=1),
         GatewayChanged(endpoint_id="e1", gateway={"inference_table_config": TABLE.model_dump()}, at_ms=1),
+        RateLimitsChanged(endpoint_id="e1", rate_limits=(RateLimit(calls=5, key="user"),), at_ms=1),
         PoolRemoved(pool_id="p", at_ms=1),
         TokenCreated(token_id="t", sha256="0" * 64, principal="ada", at_ms=1),
         TokenRevoked(token_id="t", at_ms=1),

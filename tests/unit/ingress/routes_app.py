@@ -1,0 +1,34 @@
+"""The management routes over a control log without a broker, as tests of routes call them."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from services.ingress.management import Management, management_app
+from services.ingress.observability import Observability
+from services.ingress.pool_watch import PoolWatch
+from services.ingress.registry import Registry
+from services.ingress.request_log import RequestLog
+from services.shared.event_log import EventLog
+from services.shared.presence import PoolReport
+from services.shared.redis_clients import new_redis
+from services.shared.secret_box import SecretBox
+from services.shared.settings import KafkaSettings, RedisSettings
+
+QUOTA = 8
+
+
+class NoReports(PoolWatch):
+    def __init__(self) -> None:
+        """Nothing was ever heard from the scaler."""
+
+    def reports(self) -> dict[str, PoolReport]:
+        return {}
+
+
+def app_over(log: EventLog, registry: Registry, folder: Path) -> FastAPI:
+    """Redis cannot be reached, and there is no producer."""
+    pools, box = NoReports(), SecretBox.from_file(folder / "key")
+    redis = new_redis(RedisSettings(url="redis://127.0.0.1:1"))
+    management = Management(log, registry, box, pools, folder, QUOTA)
+    return management_app(management, Observability(redis, log, pools, RequestLog(KafkaSettings())))
