@@ -95,7 +95,7 @@ def steps(folder: Path) -> Iterator[Step]:
     requests = [_request() for _ in range(TOGETHER)]
     scorer, _ = load_scorer(str(folder))
     members = [(JSON_TYPE, request.body) for request in requests]
-    text = next(scorer.score(members[:1]))[0].body
+    text = next(scorer.score(members[:1]))[0][0].body
     yield from _ingress_steps(requests[0], text)
     yield from _host_steps(requests, Answer(200, JSON_TYPE, text, None, 0.001, parsed=True))
     yield Step("model worker", "score, alone", lambda: list(scorer.score(members[:1])))
