@@ -50,6 +50,7 @@ def endpoint_metrics(endpoint: Endpoint, tally: Tally, reports: Mapping[str, Poo
     for entity, pool_id in _pools(endpoint):
         report = reports.get(pool_id)
         text.sample("provisioned_concurrent_requests_total", _labels(endpoint, entity), report.ready * LANES_PER_REPLICA if report else 0)
+    _usage_gauges(text, endpoint, reports)
     for name, classes in _COUNTS.items():
         text.family(name, "gauge")
         for entity in entities:
@@ -59,6 +60,19 @@ def endpoint_metrics(endpoint: Endpoint, tally: Tally, reports: Mapping[str, Poo
         for entity in filter(None, entities):
             text.histogram(name, _labels(endpoint, entity), tally.ever, entity, what)
     return str(text)
+
+
+def _usage_gauges(text: _Text, endpoint: Endpoint, reports: Mapping[str, PoolReport]) -> None:
+    """Means over the replicas of an entity; one that has none, or is not known, has no sample."""
+    pools = [(entity, reports[pool_id]) for entity, pool_id in _pools(endpoint) if pool_id in reports]
+    for name, shares in (
+        ("cpu_usage_percentage", [(entity, report.cpu_share) for entity, report in pools]),
+        ("mem_usage_percentage", [(entity, report.memory_share) for entity, report in pools]),
+    ):
+        text.family(name, "gauge")
+        for entity, share in shares:
+            if share is not None:
+                text.sample(name, _labels(endpoint, entity), share * 100)
 
 
 def own_metrics(endpoints: Iterable[Endpoint], tallies: Mapping[str, Tally], reports: Mapping[str, PoolReport], ingresses: int) -> str:

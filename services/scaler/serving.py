@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
@@ -69,9 +70,9 @@ class ServingPool:
 
     def _observe(self, pool: Pool, look: Look, lag: int | None, size: int) -> PoolObservation:
         flow = self._lag.flow(pool.pool_id, look.now)
-        known = [r.evaluation_s for r in look.reports[pool.pool_id] if r.evaluation_s is not None]
-        if known:
-            self._evaluation_s = sum(known) / len(known)
+        evaluation_s = mean_known([r.evaluation_s for r in look.reports[pool.pool_id]])
+        if evaluation_s is not None:
+            self._evaluation_s = evaluation_s
         return PoolObservation(
             lag=lag,
             arrivals_per_s=flow.rate(),
@@ -145,6 +146,7 @@ class ServingPool:
             log.info("report came too late: the config was replaced", extra={"pool": pool.pool_id})
 
     async def _report(self, pool: Pool, look: Look, decision: Decision, lag: int | None) -> None:
+        replicas = look.reports[pool.pool_id]
         report = PoolReport(
             pool_id=pool.pool_id,
             wanted=decision.target,
@@ -153,7 +155,9 @@ class ServingPool:
             lag=lag,
             evaluation_s=self._evaluation_s,
             max_replicas=pool.spec.max_replicas,
-            failure=self._failure,
+            failure=self._failure or next((r.message for r in replicas if r.phase == "ready" and r.message), ""),
+            memory_share=mean_known([r.memory_share for r in replicas]),
+            cpu_share=mean_known([r.cpu_share for r in replicas]),
             at_ms=now_ms(),
         )
         await report_pool(self._redis, report)
@@ -165,6 +169,12 @@ class ServingPool:
         elif now - self._recommitted_at >= self._settings.recommit_interval_s:
             await self._topics.recommit(pool.pool_id, partitions_for(pool.spec.max_replicas))
             self._recommitted_at = now
+
+
+def mean_known(values: Sequence[float | None]) -> float | None:
+    """None where nobody knows."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def config_in_progress(endpoint: Endpoint | None, pool: Pool) -> Config | None:

@@ -32,6 +32,7 @@ TIMED_OUT = error_answer(
     504, "DEADLINE_EXCEEDED", "Timed out while evaluating the model. Verify that the model evaluates within the timeout."
 )
 CRASHED = error_answer(500, "INTERNAL_ERROR", "The model process crashed while scoring this request.")
+OVER_MEMORY = error_answer(500, "INTERNAL_ERROR", "The model process took more memory than its limit while scoring this request.")
 FAILED_HERE = error_answer(500, "INTERNAL_ERROR", "The serving host failed while scoring this request.")
 CANCELLED = error_answer(499, "CANCELLED", "The caller hung up before this request was scored.")
 REFUSED = error_answer(503, "TEMPORARILY_UNAVAILABLE", "The served entity was removed before this request was scored.")

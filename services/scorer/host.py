@@ -12,7 +12,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import IllegalStateError, KafkaError
 from redis.asyncio import Redis
 
-from services.scorer.answers import CRASHED, EXPIRED, FAILED_HERE, Answer, is_expired
+from services.scorer.answers import CRASHED, EXPIRED, FAILED_HERE, OVER_MEMORY, Answer, is_expired
 from services.scorer.attempts import Attempts
 from services.scorer.finisher import Answered, Finisher, dead_letter
 from services.scorer.jobs import Job
@@ -266,4 +266,6 @@ def _failure(answer: Answer) -> str | None:
     """What a dead letter says; None for an answer that needs none."""
     if answer is CRASHED:
         return "the model process crashed while scoring"
+    if answer is OVER_MEMORY:
+        return "the model process took more memory than its limit while scoring"
     return "the host failed while scoring" if answer is FAILED_HERE else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from opentelemetry import metrics
 
-from services.scorer.answers import CRASHED, FAILED_HERE, MAX_CRASHES, TIMED_OUT, Answer
+from services.scorer.answers import CRASHED, FAILED_HERE, MAX_CRASHES, OVER_MEMORY, TIMED_OUT, Answer
 from services.scorer.attempts import Attempts
 from services.scorer.backoff import Backoff
 from services.scorer.batching import choose_batch, is_bulk, lanes_for, most_members, next_share_s
@@ -17,12 +17,15 @@ from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.jobs import Job, why_not_score
 from services.scorer.patience import Patience
 from services.scorer.worker_process import WorkerDied, WorkerProcess
+from services.scorer.worker_usage import WorkerUsage
 from services.shared.clock import now_ms
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.telemetry import WORKER_RESTARTS
 
 LOAD_TRIES = 3
 MAX_BACKOFF_S = 10.0
+ENDED = "The model's process ended and is started again."
+TOOK_TOO_MUCH = "The model's process took more memory than its limit and is started again."
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class Lanes:
         self._company = Backoff(longest_pause=256)  # requests
         self._patience = Patience()
         self._hold: asyncio.TimerHandle | None = None  # the end of a lane's patience
+        self.trouble = ""  # why there is no worker now, for the user
         self.freed = asyncio.Event()  # set whenever there is room again; whoever waits clears it
         self._restarts = metrics.get_meter("penstock").create_counter(WORKER_RESTARTS)
 
@@ -77,6 +81,11 @@ class Lanes:
     def capacity(self) -> int:
         """How many may be in flight: those being scored, and a batch ready for the next lane that comes free."""
         return self._scoring + most_members(self._share_s) if self._is_row_wise else LANES_PER_REPLICA
+
+    @property
+    def usage(self) -> WorkerUsage | None:
+        """None while there is no worker."""
+        return self._worker.usage if self._worker else None
 
     @property
     def policy(self) -> str:
@@ -101,8 +110,10 @@ class Lanes:
         while True:
             assert self._worker is not None, "start() comes first"
             await self._worker.ended()
+            self.trouble = TOOK_TOO_MUCH if self._worker.usage.over_memory else ENDED
             self._worker = None
             self._worker = await self._restarted()
+            self.trouble = ""
             self._dispatch()
 
     async def stop(self) -> None:
@@ -239,7 +250,7 @@ class Lanes:
             worker.replace()
             self._took_too_long(list(left.values()))
         except WorkerDied as death:
-            await self._died_under(_Batch(list(left.values()), batch.is_single), death.blamed)
+            await self._died_under(_Batch(list(left.values()), batch.is_single), death)
         else:
             self._singles.extend(left.values())
             if len(batch.jobs) > 1:
@@ -257,15 +268,15 @@ class Lanes:
         else:
             self._suspects.extend(jobs)
 
-    async def _died_under(self, batch: _Batch, blamed: bool) -> None:
-        if not blamed:
+    async def _died_under(self, batch: _Batch, death: WorkerDied) -> None:
+        if not death.blamed:
             (self._singles if batch.is_single else self._waiting).extendleft(reversed(batch.jobs))
             return
         for job in batch.jobs:
             job.crashes = await self._attempts.count(job.request.request_id, job.crashes)
             log.warning("model worker died under a request", extra={"request_id": job.request.request_id, "attempt": job.crashes})
             if job.crashes >= MAX_CRASHES:
-                job.answer(CRASHED)
+                job.answer(OVER_MEMORY if death.over_memory else CRASHED)
             else:
                 self._suspects.append(job)
 
@@ -278,5 +289,6 @@ class Lanes:
             try:
                 return await self._start_worker()
             except (WorkerDied, DeploymentFailed) as error:
+                self.trouble = f"The model's process does not come back: {error}"
                 log.warning("model worker does not come back", extra={"error": str(error)})
                 pause_s = min(MAX_BACKOFF_S, pause_s * 2 or 0.5)

@@ -137,8 +137,9 @@ class Replica:
             await self._enter("loading")
             build_log.write("Loading the model.")
             scratch = scratch_folder(state, self._pool_id, self._settings.scorer.replica_id)
-            spec = WorkerSpec(python, model, scratch, variables, self._settings.scorer.load_limit_s)
-            limit_s = self._settings.scorer.evaluation_limit_s
+            settings = self._settings.scorer
+            spec = WorkerSpec(python, model, scratch, variables, settings.load_limit_s, settings.model_memory_bytes)
+            limit_s = settings.evaluation_limit_s
             self._lanes = Lanes(lambda: start_worker(spec), Attempts(self._redis), self._meter, limit_s, self._cancelled)
             await self._lanes.start()
         except (DeploymentFailed, SettingsInvalid) as error:
@@ -174,12 +175,16 @@ class Replica:
         await self._report_once()
 
     async def _report_once(self) -> None:
+        lanes = self._lanes
+        usage = lanes.usage if lanes else None
         report = ReplicaReport(
             pool_id=self._pool_id,
             replica_id=self._settings.scorer.replica_id,
             phase=self._phase,
-            message=self._message,
-            in_flight=self._lanes.in_flight if self._lanes else 0,
+            message=self._message or (lanes.trouble if lanes else ""),
+            in_flight=lanes.in_flight if lanes else 0,
+            memory_share=usage.memory_share if usage else None,
+            cpu_share=usage.cpu_share if usage else None,
             evaluation_s=self._meter.evaluation_s,
             at_ms=now_ms(),
         )

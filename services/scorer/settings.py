@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.shared.settings import Section, ServiceSettings
+from services.shared.settings import GIB, MIB, Section, ServiceSettings
 
 
 class ScorerSettings(Section):
@@ -11,6 +11,9 @@ class ScorerSettings(Section):
     refusing: bool = Field(False, description="answer what is left in a retired pool with 503 instead of scoring it")
     evaluation_limit_s: float = Field(120.0, gt=0, le=3600, description="seconds one evaluation may take before it is a 504")
     load_limit_s: float = Field(900.0, gt=0, description="seconds a model may take to load and warm up")
+    model_memory_bytes: int = Field(
+        4 * GIB, ge=64 * MIB, le=16 * GIB, description="resident bytes a model worker and its children may hold; over it they are killed"
+    )
 
 
 class ScorerServiceSettings(ServiceSettings):

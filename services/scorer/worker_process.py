@@ -10,6 +10,7 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from services.scorer.answers import Answer
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.model_worker.frames import LENGTHS, Traits, encode_frame, slices
 from services.scorer.redaction import redact, to_secrets
+from services.scorer.worker_usage import WorkerUsage
 from services.shared.control_events import LANES_PER_REPLICA
+from services.shared.settings import MIB
 
 START = Path(model_worker.__file__).with_name("__main__.py")
 LONGEST_LINE = 64 * 1024
@@ -27,11 +30,13 @@ log = logging.getLogger(__name__)
 
 
 class WorkerDied(Exception):
-    """The process ended with the request in it. `blamed` is False when the host itself ended it."""
+    """The process ended with the request in it. `blamed` is False when the host itself ended it, but for its memory."""
 
-    def __init__(self, blamed: bool) -> None:
-        super().__init__("the model worker died" if blamed else "the model worker was replaced")
+    def __init__(self, blamed: bool, over_memory: bool = False) -> None:
+        reason = "took more memory than its limit" if over_memory else "died"
+        super().__init__(f"the model worker {reason}" if blamed else "the model worker was replaced")
         self.blamed = blamed
+        self.over_memory = over_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class WorkerSpec:
     scratch: Path  # the working folder: the model's own files are shared and stay as they are
     variables: Mapping[str, str]
     load_limit_s: float
+    memory_limit_bytes: int
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ", "TMPDIR") if name in os.environ}
@@ -69,12 +75,16 @@ class WorkerProcess:
         output: "asyncio.Task[None]",
         secrets: tuple[str, ...],
         traits: Traits,
+        usage: WorkerUsage,
+        watching: "asyncio.Task[None]",
     ) -> None:
         self._process, self._reader, self._writer, self._output, self._secrets = process, reader, writer, output, secrets
+        self._watching = watching
         self._batches: dict[int, _Batch] = {}
         self._last_number = 0
         self._blamed = True
         self.traits = traits
+        self.usage = usage
         self.dead = False
         self._reading = asyncio.create_task(self._read(), name="model-worker-answers")
 
@@ -131,10 +141,11 @@ class WorkerProcess:
             log.exception("model worker speaks nonsense")
         finally:
             self.dead = True
+            self._watching.cancel()
             _kill(self.pid)
             for batch in self._batches.values():
                 if not batch.done.done():
-                    batch.done.set_exception(WorkerDied(self._blamed))
+                    batch.done.set_exception(WorkerDied(self._blamed, self.usage.over_memory))
             self._writer.close()
             await self._process.wait()
             await self._output
@@ -169,6 +180,8 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
     assert process.stdout is not None
     secrets = to_secrets(spec.variables.values())
     output = asyncio.create_task(_relay(process.stdout, secrets), name="model-worker-output")
+    usage = WorkerUsage(process.pid, spec.memory_limit_bytes, partial(_kill, process.pid))
+    watching = asyncio.create_task(usage.watch(), name="model-worker-usage")
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     try:
         async with asyncio.timeout(spec.load_limit_s):
@@ -176,10 +189,14 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
         if header["event"] == "failed":
             raise DeploymentFailed(f"The model cannot be loaded: {redact(header['message'], secrets)}")
     except BaseException as error:
+        watching.cancel()
         writer.close()
         _kill(process.pid)
         await process.wait()
         await output
+        if usage.over_memory:
+            limit = f"{spec.memory_limit_bytes // MIB:,} MiB"
+            raise DeploymentFailed(f"The model takes more memory than its limit of {limit} while it is loaded.") from error
         if isinstance(error, asyncio.IncompleteReadError | OSError) and not isinstance(error, TimeoutError):
             raise WorkerDied(blamed=True) from error
         if isinstance(error, TimeoutError):
@@ -187,7 +204,7 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
         raise
     traits = Traits(header["row_wise"], header["waits"], header["why"])
     log.info("model is loaded", extra=traits._asdict())
-    return WorkerProcess(process, reader, writer, output, secrets, traits)
+    return WorkerProcess(process, reader, writer, output, secrets, traits, usage, watching)
 
 
 def _kill(pid: int) -> None:

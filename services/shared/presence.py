@@ -24,7 +24,8 @@ class _Report(BaseModel):
 class ReplicaReport(_Report):
     """One replica of a pool. `phase` moves building → loading → ready → draining; `failed` ends a deployment.
 
-    Only `ready` replicas count; `message` says why a replica failed, for the user.
+    Only `ready` replicas count; `message` says for the user why a replica failed, or why a ready one has no model worker now.
+    `memory_share` is the model worker's of its limit, `cpu_share` of the machine's cores; None: there is none.
     """
 
     pool_id: str
@@ -32,6 +33,8 @@ class ReplicaReport(_Report):
     phase: str
     message: str = ""
     in_flight: int = 0
+    memory_share: float | None = None
+    cpu_share: float | None = None
     evaluation_s: float | None = None  # moving average of one evaluation
     at_ms: int
 
@@ -56,6 +59,8 @@ class PoolReport(_Report):
     evaluation_s: float | None = None
     max_replicas: int
     failure: str = ""  # why replicas of an active pool do not come up
+    memory_share: float | None = None  # the mean of its replicas', as `cpu_share`
+    cpu_share: float | None = None
     at_ms: int
 
     @property

@@ -12,6 +12,7 @@ from services.shared.errors import SettingsInvalid
 
 PREFIX = "PENSTOCK_"
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 
 
 class Section(BaseModel):

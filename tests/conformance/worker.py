@@ -5,10 +5,12 @@ from pathlib import Path
 
 from services.scorer.answers import Answer
 from services.scorer.worker_process import WorkerProcess, WorkerSpec, start_worker
+from services.shared.settings import GIB
 from tests.conformance.bodies import Case
 from tests.conformance.oracle import Seen, seen
 
 LOAD_LIMIT_S = 120.0
+MEMORY_LIMIT_BYTES = 4 * GIB
 
 
 async def ask_worker(python: Path, model: Path, scratch: Path, cases: Iterable[Case]) -> dict[str, Seen]:
@@ -17,7 +19,7 @@ async def ask_worker(python: Path, model: Path, scratch: Path, cases: Iterable[C
     What the batch leaves out has no other answer than the one it gets alone.
     """
     cases = list(cases)
-    worker = await start_worker(WorkerSpec(python, model, scratch, {}, LOAD_LIMIT_S))
+    worker = await start_worker(WorkerSpec(python, model, scratch, {}, LOAD_LIMIT_S, MEMORY_LIMIT_BYTES))
     try:
         alone = {case.id: answer for case in cases for answer in (await _ask(worker, [case])).values()}
         together = await _ask(worker, cases)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.cli.ports import LOOPBACK, free_port
-from services.shared.settings import KafkaSettings, RedisSettings
+from services.shared.settings import MIB, KafkaSettings, RedisSettings
 from services.shared.topics import online_topic
 from tests.integration.scorer.bench import PARTITIONS, PATIENCE_S, Bench, open_bench
 
@@ -62,6 +62,31 @@ async def test_poison_costs_three_attempts_and_no_neighbour(bench: Bench) -> Non
     assert poison.request_id in await bench.dead_letter_ids()
     assert (await bench.rows(poison))[0].status == 500
     assert await bench.redis.get(f"penstock:attempts:{poison.request_id}") == b"3"
+
+
+async def test_a_request_that_takes_too_much_memory_is_ended_and_its_neighbours_are_answered(bench: Bench) -> None:
+    await bench.start(PENSTOCK_SCORER_MODEL_MEMORY_BYTES=str(512 * MIB))
+    await bench.phase("ready")
+    neighbours = [await bench.send(2_000, n) for n in range(3)]
+    hungry = await bench.send(-5, 3)
+    async with asyncio.timeout(PATIENCE_S):
+        while "memory" not in (await bench.phase("ready")).message:
+            await asyncio.sleep(0.05)
+    assert [a.status for a in await bench.answers(*neighbours)] == [200] * 3
+    (ended,) = await bench.answers(hungry)
+    assert (ended.status, "more memory than its limit" in json.loads(ended.body)["message"]) == (500, True)
+    assert hungry.request_id in await bench.dead_letter_ids()
+    (after,) = await bench.answers(await bench.send(1))
+    assert after.status == 200
+    async with asyncio.timeout(PATIENCE_S):
+        while (report := await bench.phase("ready")).message or not report.memory_share:
+            await asyncio.sleep(0.05)
+    assert report.memory_share < 1
+
+
+async def test_a_model_that_does_not_fit_into_its_memory_fails_and_says_so(bench: Bench) -> None:
+    await bench.start(PENSTOCK_SCORER_MODEL_MEMORY_BYTES=str(64 * MIB))
+    assert (await bench.phase("failed")).message == "The model takes more memory than its limit of 64 MiB while it is loaded."
 
 
 async def test_a_killed_host_costs_only_time(bench: Bench) -> None:

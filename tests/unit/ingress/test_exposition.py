@@ -13,7 +13,7 @@ from services.shared.tallies import BUCKETS, LATENCY, PREDICTION, STATUS, SUM_US
 from tests.unit.shared.control_log import config, created, fold, ready
 
 ENDPOINT = fold(created(config("1", "2")), ready("a"), ready("b")).endpoints["churn"]
-REPORTS = {"e1-a-1": PoolReport(pool_id="e1-a-1", wanted=2, ready=1, reason="", lag=3, max_replicas=2, at_ms=1)}
+REPORTS = {"e1-a-1": PoolReport(pool_id="e1-a-1", wanted=2, ready=1, reason="", lag=3, max_replicas=2, memory_share=0.25, at_ms=1)}
 TALLY = Tally(
     {
         ("a", STATUS, "2xx"): 100,
@@ -34,6 +34,7 @@ TEXT = endpoint_metrics(ENDPOINT, TALLY, REPORTS, 1_700_000_000_000).splitlines(
     [
         pytest.param('provisioned_concurrent_requests_total{endpoint_name="churn",served_entity="a"} 4', id="four of a ready replica"),
         pytest.param('provisioned_concurrent_requests_total{endpoint_name="churn",served_entity="b"} 0', id="none of a pool at zero"),
+        pytest.param('mem_usage_percentage{endpoint_name="churn",served_entity="a"} 25', id="memory as percents of the limit"),
         pytest.param('request_count_total{endpoint_name="churn",served_entity="a"} 8', id="requests of the last minute"),
         pytest.param('request_5xx_count_total{endpoint_name="churn",served_entity="a"} 2', id="of which failed"),
         pytest.param('request_4xx_count_total{endpoint_name="churn"} 3', id="refused before an entity was chosen"),
@@ -50,7 +51,8 @@ def test_a_sample(line: str) -> None:
 
 def test_types_are_the_documented_ones() -> None:
     types = [line.removeprefix("# TYPE ") for line in TEXT if line.startswith("#")]
-    gauges = ("provisioned_concurrent_requests_total", "request_count_total", "request_4xx_count_total", "request_5xx_count_total")
+    usage = ("provisioned_concurrent_requests_total", "cpu_usage_percentage", "mem_usage_percentage")
+    gauges = (*usage, "request_count_total", "request_4xx_count_total", "request_5xx_count_total")
     histograms = ("request_latency_ms", "model_queue_time_ms", "model_prediction_latency_ms")
     assert types == [f"{name} gauge" for name in gauges] + [f"{name} histogram" for name in histograms]
 
