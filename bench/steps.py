@@ -109,7 +109,7 @@ def _ingress_steps(request: ScoringRequest, text: bytes) -> Iterator[Step]:
     report = PoolReport(pool_id="p", wanted=1, ready=1, reason="", lag=3, evaluation_s=0.001, max_replicas=1, at_ms=0)
     limits, in_flight = QueueLimits(10.0, 4096, 120.0), dict.fromkeys(range(4), 8)
     caller = Token("t", "admin")
-    limiter, tallies = RateLimiter(Redis(), sys.maxsize), Tallies(Redis())
+    limiter, tallies = RateLimiter(Redis(), sys.maxsize, 1), Tallies(Redis())
     plain = Destination("e", "bench", "linear-1", "s", "p", "", ())
     limited = replace(plain, rate_limits=(RateLimit(calls=sys.maxsize, key="endpoint"), RateLimit(calls=sys.maxsize, key="user")))
     packed = pack_replies([ScoringReply(request.request_id, 200, JSON_TYPE, text)] * TOGETHER)

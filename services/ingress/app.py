@@ -70,8 +70,8 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
     pools = PoolWatch(redis, ingress_id, events, replies, requests)
     reader = ReplyReader(blocking, redis, ingress_id, replies, lambda: requests.send_again(replies))
     await asyncio.gather(events.start(), requests.start(), reader.open())
-    cancellations, limiter = Cancellations(redis), RateLimiter(redis, settings.ingress.max_queries_per_second)
-    tallies = Tallies(redis)
+    limiter = RateLimiter(redis, settings.ingress.max_queries_per_second, settings.ingress.max_changes_per_5_minutes)
+    cancellations, tallies = Cancellations(redis), Tallies(redis)
     tasks = [
         vital(reader.run(), "reply-reader"),
         vital(pools.run_reports(), "reports"),
@@ -84,7 +84,8 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
     try:
         invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations, limiter, tallies)
         quota = settings.ingress.max_provisioned_concurrency
-        management = Management(events, registry, SecretBox.from_file(settings.key_file), pools, settings.logs_folder, quota)
+        box = SecretBox.from_file(settings.key_file)
+        management = Management(events, registry, box, pools, settings.logs_folder, quota, limiter)
         yield routes(invocations, management, Observability(redis, events, pools, requests))
     finally:
         for task in tasks:

@@ -62,6 +62,11 @@ def workspace_limit(calls_per_s: int) -> Limit:
     return Limit("workspace", calls_per_s, 1, f"Too Many Requests: this workspace is limited to {calls_per_s} requests per second.")
 
 
+def changes_limit(calls: int) -> Limit:
+    refusal = f"Too Many Requests: this workspace is limited to {calls} management calls that change something per 5 minutes."
+    return Limit("changes", calls, 300, refusal)
+
+
 def limits_on(to: Destination, caller: Token) -> list[Limit]:
     """The endpoint's own limits that hold for this caller. One that names the caller goes before the one of every user."""
     limits = [_limit(limit, to, "endpoint") for limit in to.rate_limits if limit.key == "endpoint"]

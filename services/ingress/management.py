@@ -28,6 +28,7 @@ from services.ingress.payloads import (
 )
 from services.ingress.permissions import Guard, Permissions, permission_routes
 from services.ingress.pool_watch import PoolWatch
+from services.ingress.rate_limiter import RateLimiter
 from services.ingress.registry import Registry
 from services.ingress.unsupported import unsupported_routes
 from services.shared.clock import now_ms
@@ -55,7 +56,9 @@ ENDPOINTS = "/api/2.0/serving-endpoints"
 class Management:
     """Create, read, update and delete endpoints. Reads first fold to the log's end; writes return what was folded (R9)."""
 
-    def __init__(self, events: EventLog, registry: Registry, box: SecretBox, pools: PoolWatch, logs: Path, quota: int) -> None:
+    def __init__(
+        self, events: EventLog, registry: Registry, box: SecretBox, pools: PoolWatch, logs: Path, quota: int, limiter: RateLimiter
+    ) -> None:
         self._events = events
         self._registry = registry
         self._box = box
@@ -65,7 +68,7 @@ class Management:
         self.lifecycle = Lifecycle(events, pools, quota)
         self.openapi = OpenApi(events, registry)
         self.permissions = Permissions(events)
-        self.guard = Guard(events)
+        self.guard = Guard(events, limiter)
 
     async def create(self, request: Request, caller: Token) -> Response:
         sent = parse_create(await read_json_object(request))

@@ -10,6 +10,7 @@ from services.ingress.bodies import read_json_object
 from services.ingress.http_errors import json_response
 from services.ingress.identity import identify
 from services.ingress.payloads import Input, parse
+from services.ingress.rate_limiter import RateLimiter
 from services.shared.clock import now_ms
 from services.shared.control_events import Grant, PermissionsChanged, PrincipalKind
 from services.shared.endpoints import Endpoint, Token
@@ -33,19 +34,25 @@ class PermissionsInput(Input):
 
 
 class Guard:
-    """Asked before every route: who calls, and whether they may. Reading an endpoint takes CAN_VIEW, all else CAN_MANAGE."""
+    """Asked before every route: who calls, and whether they may. Reading an endpoint takes CAN_VIEW, all else CAN_MANAGE.
 
-    def __init__(self, events: EventLog) -> None:
+    What is not reading counts against the workspace's limit of changes, whatever becomes of it.
+    """
+
+    def __init__(self, events: EventLog, limiter: RateLimiter) -> None:
         self._events = events
+        self._limiter = limiter
 
     async def caller(self, request: Request) -> Token:
-        """Raises Unauthenticated, EndpointNotFound, PermissionDenied, or TryAgainLater without a view confirmed seconds ago (R9)."""
+        """Raises Unauthenticated, EndpointNotFound, PermissionDenied, RateLimited, or TryAgainLater without a confirmed view (R9)."""
         if not self._events.is_confirmed():
             raise TryAgainLater("This ingress cannot confirm the state of its tokens at the moment.")
         caller = identify(request.headers.get("authorization"), self._events.snapshot())
         if name := request.path_params.get("name"):
             state = await self._events.refresh()
             require(level_needed(request.method), caller, state.endpoint(name), state)
+        if request.method not in READS:
+            self._limiter.spend_change()
         return caller
 
 

@@ -1,4 +1,4 @@
-"""Holds invocations to limits shared by all ingress processes: decided by what is known here, told in the background (R14)."""
+"""Holds calls to limits shared by all ingress processes: decided by what is known here, told in the background (R14)."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.ingress.destinations import Destination
-from services.ingress.limits import Limit, Meter, limits_on, workspace_limit
+from services.ingress.limits import Limit, Meter, changes_limit, limits_on, workspace_limit
 from services.shared.endpoints import Token
 from services.shared.errors import RateLimited
 from services.shared.topics import spent_key
@@ -30,11 +30,12 @@ class RateLimiter:
     what comes during a round trip to Redis. While Redis is away each process holds its callers to the limits by itself.
     """
 
-    def __init__(self, redis: Redis, queries_per_s: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, redis: Redis, queries_per_s: int, changes_per_5_min: int, clock: Callable[[], float] = time.time) -> None:
         self._redis = redis
         self._clock = clock
         self._workspace = Meter(workspace_limit(queries_per_s))
         self._workspace_alone = (self._workspace,)
+        self._changes = (Meter(changes_limit(changes_per_5_min)),)
         self._meters: dict[Limit, Meter] = {}
         self._known: dict[tuple[str, str, str], tuple[Destination, Sequence[Meter]]] = {}  # by pool and caller
         self._untold: set[Meter] = set()
@@ -42,8 +43,14 @@ class RateLimiter:
         self._slice = asyncio.Event()
 
     def spend(self, to: Destination, caller: Token) -> None:
-        """Count one call against every limit it is under. Raises RateLimited, and then counts it against none."""
-        meters = self._meters_of(to, caller) if to.rate_limits else self._workspace_alone
+        """Count one invocation against every limit it is under. Raises RateLimited, and then counts it against none."""
+        self._spend(self._meters_of(to, caller) if to.rate_limits else self._workspace_alone)
+
+    def spend_change(self) -> None:
+        """Count one management call that changes something. Raises RateLimited."""
+        self._spend(self._changes)
+
+    def _spend(self, meters: Sequence[Meter]) -> None:
         now_s = self._clock()
         for meter in meters:
             if meter.is_spent(now_s):

@@ -20,6 +20,7 @@ class IngressSettings(Section):
     wake_allowance_s: float = Field(60, ge=0, description="seconds added to the deadline of a request that meets a pool at zero replicas")
     max_queue_wait_s: float = Field(10, gt=0, description="estimated seconds in the queue above which a request is refused with 429")
     max_queries_per_second: int = Field(200, ge=1, le=1_000_000, description="scoring requests a second of the whole workspace")
+    max_changes_per_5_minutes: int = Field(50, ge=1, description="management calls that change something, by the whole workspace")
     max_provisioned_concurrency: int = Field(200, ge=4, description="provisioned concurrency of the workspace, each entity by its maximum")
     max_in_flight: int = Field(4096, ge=1, description="requests one process keeps waiting at most, whatever the estimate says")
 

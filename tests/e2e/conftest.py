@@ -74,6 +74,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
         "PENSTOCK_INGRESS_PROCESSES": "2",
         "PENSTOCK_INGRESS_MAX_QUEUE_WAIT_S": "3",
         "PENSTOCK_INGRESS_MAX_QUERIES_PER_SECOND": "25000",  # what is measured here are other bounds
+        "PENSTOCK_INGRESS_MAX_CHANGES_PER_5_MINUTES": "10000",
         "PENSTOCK_SCALER_TICK_S": "0.5",
         "PENSTOCK_SCALER_IDLE_TO_ZERO_S": "5",
         "PENSTOCK_SCALER_DOWN_INTERVAL_S": "5",

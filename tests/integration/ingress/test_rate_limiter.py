@@ -38,7 +38,7 @@ def spent(limiter: RateLimiter, to: Destination, calls: int) -> int:
 
 async def test_several_processes_hold_one_limit_and_overshoot_by_a_slice_each(redis_settings: RedisSettings) -> None:
     redis, to = new_redis(redis_settings), destination()
-    limiters = [RateLimiter(redis, 1_000_000, lambda: NOW_S) for _ in range(3)]
+    limiters = [RateLimiter(redis, 1_000_000, 50, lambda: NOW_S) for _ in range(3)]
     tasks = [asyncio.create_task(limiter.run(), name="limits") for limiter in limiters]
     taken = 0
     try:
@@ -47,7 +47,7 @@ async def test_several_processes_hold_one_limit_and_overshoot_by_a_slice_each(re
                 taken += spent(limiter, to, CALLS // SLICES)
             await asyncio.sleep(0.02)  # a round trip, at the callers' pace
         assert CALLS <= taken <= CALLS + 3 * 2 * CALLS // SLICES
-        assert spent(RateLimiter(redis, 1_000_000, lambda: NOW_S + 60), to, 1) == 1
+        assert spent(RateLimiter(redis, 1_000_000, 50, lambda: NOW_S + 60), to, 1) == 1
     finally:
         for task in tasks:
             task.cancel()
@@ -57,7 +57,7 @@ async def test_several_processes_hold_one_limit_and_overshoot_by_a_slice_each(re
 
 async def test_little_is_told_soon(redis_settings: RedisSettings) -> None:
     redis, to = new_redis(redis_settings), destination()
-    one, other = (RateLimiter(redis, 1_000_000, lambda: NOW_S) for _ in range(2))
+    one, other = (RateLimiter(redis, 1_000_000, 50, lambda: NOW_S) for _ in range(2))
     try:
         assert spent(one, to, CALLS - 1) == CALLS - 1
         await one.exchange()
@@ -70,7 +70,7 @@ async def test_little_is_told_soon(redis_settings: RedisSettings) -> None:
 
 async def test_without_redis_each_process_holds_the_limit_alone(caplog: pytest.LogCaptureFixture) -> None:
     redis, to = new_redis(RedisSettings(url="redis://127.0.0.1:1")), destination()
-    limiter = RateLimiter(redis, 1_000_000, lambda: NOW_S)
+    limiter = RateLimiter(redis, 1_000_000, 50, lambda: NOW_S)
     with caplog.at_level(logging.WARNING):
         running = asyncio.create_task(limiter.run(), name="limits")
         assert spent(limiter, to, CALLS + 5) == CALLS

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from services.ingress.management import Management, management_app
 from services.ingress.observability import Observability
 from services.ingress.pool_watch import PoolWatch
+from services.ingress.rate_limiter import RateLimiter
 from services.ingress.registry import Registry
 from services.ingress.request_log import RequestLog
 from services.shared.event_log import EventLog
@@ -26,9 +27,9 @@ class NoReports(PoolWatch):
         return {}
 
 
-def app_over(log: EventLog, registry: Registry, folder: Path) -> FastAPI:
+def app_over(log: EventLog, registry: Registry, folder: Path, changes: int = 1_000) -> FastAPI:
     """Redis cannot be reached, and there is no producer."""
     pools, box = NoReports(), SecretBox.from_file(folder / "key")
     redis = new_redis(RedisSettings(url="redis://127.0.0.1:1"))
-    management = Management(log, registry, box, pools, folder, QUOTA)
+    management = Management(log, registry, box, pools, folder, QUOTA, RateLimiter(redis, 200, changes))
     return management_app(management, Observability(redis, log, pools, RequestLog(KafkaSettings())))

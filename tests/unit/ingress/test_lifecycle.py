@@ -175,3 +175,18 @@ async def test_without_a_producer_this_process_is_alive_and_not_ready(http: http
 @pytest.mark.parametrize("path", [f"{ENDPOINTS}/churn/metrics", "/metrics"])
 async def test_metrics_that_cannot_be_read_are_no_zeros(http: httpx.AsyncClient, path: str) -> None:
     assert (await http.get(path)).status_code == 503
+
+
+async def test_changes_are_limited_and_reading_is_not(tmp_path: Path) -> None:
+    registry = Registry("http://127.0.0.1:1")
+    transport, headers = (
+        httpx.ASGITransport(app_over(FoldingLog(SERVING), registry, tmp_path, changes=2)),
+        {"Authorization": "Bearer secret"},
+    )
+    async with httpx.AsyncClient(transport=transport, base_url="http://penstock", headers=headers) as client:
+        answers = [await client.post(f"{ENDPOINTS}/churn/config:{do}") for do in ("stop", "stop", "start")]
+        assert [answer.status_code for answer in answers] == [200, 409, 429]
+        assert answers[2].json()["error_code"] == "REQUEST_LIMIT_EXCEEDED"
+        assert 1 <= int(answers[2].headers["Retry-After"]) <= 300
+        assert (await client.get(f"{ENDPOINTS}/churn")).status_code == 200
+    await registry.close()

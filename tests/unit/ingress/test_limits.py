@@ -73,7 +73,7 @@ def test_what_others_spent_counts_and_late_news_do_not() -> None:
 
 
 def test_a_refused_call_counts_against_no_other_limit() -> None:
-    limiter = RateLimiter(Redis(), queries_per_s=2, clock=lambda: 90.0)
+    limiter = RateLimiter(Redis(), queries_per_s=2, changes_per_5_min=50, clock=lambda: 90.0)
     of_ada = destination(RateLimit(calls=1, key="user"))
     limiter.spend(of_ada, USERS["ada"])
     for _ in range(3):
@@ -87,7 +87,7 @@ def test_a_refused_call_counts_against_no_other_limit() -> None:
 
 
 def test_a_change_of_the_endpoint_keeps_what_was_spent() -> None:
-    limiter = RateLimiter(Redis(), queries_per_s=9, clock=lambda: 90.0)
+    limiter = RateLimiter(Redis(), queries_per_s=9, changes_per_5_min=50, clock=lambda: 90.0)
     limiter.spend(destination(RateLimit(calls=1, key="endpoint")), USERS["ada"])
     with pytest.raises(RateLimited):
         limiter.spend(destination(RateLimit(calls=1, key="endpoint")), USERS["ada"])  # made anew by the next snapshot
