@@ -35,7 +35,6 @@ from services.shared.event_log import EventLog
 from services.shared.process import calm_garbage_collector, vital
 from services.shared.readiness import LISTEN_VARIABLE, tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
-from services.shared.secret_box import SecretBox
 from services.shared.tallies import Tallies
 
 DRAIN_GRACE_S = 5.0  # on top of the longest deadline
@@ -83,9 +82,7 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
     ]
     try:
         invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations, limiter, tallies)
-        quota = settings.ingress.max_provisioned_concurrency
-        box = SecretBox.from_file(settings.key_file)
-        management = Management(events, registry, box, pools, settings.logs_folder, quota, limiter)
+        management = Management(settings, events, registry, pools, limiter)
         yield routes(invocations, management, Observability(redis, events, pools, requests))
     finally:
         for task in tasks:

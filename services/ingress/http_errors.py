@@ -15,6 +15,7 @@ from services.shared.errors import BodyTooSlow, PayloadTooLarge, ServingError, T
 STATUS_BY_CODE = {
     "BAD_REQUEST": 400,
     "INVALID_PARAMETER_VALUE": 400,
+    "DIRECTORY_NOT_EMPTY": 400,
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
     "RESOURCE_DOES_NOT_EXIST": 404,

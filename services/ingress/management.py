@@ -30,7 +30,10 @@ from services.ingress.permissions import Guard, Permissions, permission_routes
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.registry import Registry
+from services.ingress.settings import IngressServiceSettings
 from services.ingress.unsupported import unsupported_routes
+from services.ingress.workspace import Workspace, workspace_routes
+from services.ingress.workspace_files import WorkspaceFiles
 from services.shared.clock import now_ms
 from services.shared.control_events import (
     ConfigRequested,
@@ -57,17 +60,18 @@ class Management:
     """Create, read, update and delete endpoints. Reads first fold to the log's end; writes return what was folded (R9)."""
 
     def __init__(
-        self, events: EventLog, registry: Registry, box: SecretBox, pools: PoolWatch, logs: Path, quota: int, limiter: RateLimiter
+        self, settings: IngressServiceSettings, events: EventLog, registry: Registry, pools: PoolWatch, limiter: RateLimiter
     ) -> None:
         self._events = events
         self._registry = registry
-        self._box = box
+        self._box = SecretBox.from_file(settings.key_file)
         self._pools = pools
-        self._logs = logs
-        self._quota = quota
-        self.lifecycle = Lifecycle(events, pools, quota)
+        self._logs = settings.logs_folder
+        self._quota = settings.ingress.max_provisioned_concurrency
+        self.lifecycle = Lifecycle(events, pools, self._quota)
         self.openapi = OpenApi(events, registry)
         self.permissions = Permissions(events)
+        self.workspace = Workspace(events, WorkspaceFiles(settings.workspace_folder))
         self.guard = Guard(events, limiter)
 
     async def create(self, request: Request, caller: Token) -> Response:
@@ -172,6 +176,7 @@ def management_app(management: Management, observability: Observability) -> Fast
     app.include_router(_endpoint_routes(management))
     caller = [Depends(management.guard.caller)]
     app.include_router(permission_routes(management.permissions, management.guard))
+    app.include_router(workspace_routes(management.workspace, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
     app.include_router(unsupported_routes(), dependencies=caller)

@@ -34,20 +34,23 @@ class PermissionsInput(Input):
 
 
 class Guard:
-    """Asked before every route: who calls, and whether they may. Reading an endpoint takes CAN_VIEW, all else CAN_MANAGE.
-
-    What is not reading counts against the workspace's limit of changes, whatever becomes of it.
+    """Asked before every route: who calls, and for those about serving whether they may. Reading an endpoint takes CAN_VIEW,
+    all else CAN_MANAGE; what is not reading counts against the workspace's limit of changes, whatever becomes of it.
     """
 
     def __init__(self, events: EventLog, limiter: RateLimiter) -> None:
         self._events = events
         self._limiter = limiter
 
-    async def caller(self, request: Request) -> Token:
-        """Raises Unauthenticated, EndpointNotFound, PermissionDenied, RateLimited, or TryAgainLater without a confirmed view (R9)."""
+    async def identified(self, request: Request) -> Token:
+        """Raises Unauthenticated, or TryAgainLater without a view of the tokens confirmed seconds ago (R9)."""
         if not self._events.is_confirmed():
             raise TryAgainLater("This ingress cannot confirm the state of its tokens at the moment.")
-        caller = identify(request.headers.get("authorization"), self._events.snapshot())
+        return identify(request.headers.get("authorization"), self._events.snapshot())
+
+    async def caller(self, request: Request) -> Token:
+        """One who may: raises also EndpointNotFound, PermissionDenied and RateLimited."""
+        caller = await self.identified(request)
         if name := request.path_params.get("name"):
             state = await self._events.refresh()
             require(level_needed(request.method), caller, state.endpoint(name), state)

@@ -1,5 +1,7 @@
 """Settings of one ingress process."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from services.shared.settings import MIB, Section, ServiceSettings
@@ -27,3 +29,8 @@ class IngressSettings(Section):
 
 class IngressServiceSettings(ServiceSettings):
     ingress: IngressSettings = IngressSettings()
+
+    @property
+    def workspace_folder(self) -> Path:
+        """What users keep by the workspace API."""
+        return self.state.absolute() / "workspace"

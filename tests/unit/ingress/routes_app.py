@@ -10,10 +10,10 @@ from services.ingress.pool_watch import PoolWatch
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.registry import Registry
 from services.ingress.request_log import RequestLog
+from services.ingress.settings import IngressServiceSettings, IngressSettings
 from services.shared.event_log import EventLog
 from services.shared.presence import PoolReport
 from services.shared.redis_clients import new_redis
-from services.shared.secret_box import SecretBox
 from services.shared.settings import KafkaSettings, RedisSettings
 
 QUOTA = 8
@@ -29,7 +29,7 @@ class NoReports(PoolWatch):
 
 def app_over(log: EventLog, registry: Registry, folder: Path, changes: int = 1_000) -> FastAPI:
     """Redis cannot be reached, and there is no producer."""
-    pools, box = NoReports(), SecretBox.from_file(folder / "key")
-    redis = new_redis(RedisSettings(url="redis://127.0.0.1:1"))
-    management = Management(log, registry, box, pools, folder, QUOTA, RateLimiter(redis, 200, changes))
+    pools, redis = NoReports(), new_redis(RedisSettings(url="redis://127.0.0.1:1"))
+    settings = IngressServiceSettings(state=folder, ingress=IngressSettings(max_provisioned_concurrency=QUOTA))
+    management = Management(settings, log, registry, pools, RateLimiter(redis, 200, changes))
     return management_app(management, Observability(redis, log, pools, RequestLog(KafkaSettings())))
