@@ -38,9 +38,16 @@ def token_hash(token: str) -> str:
 
 
 def read_token(config_file: Path) -> str | None:
+    profile = read_profile(config_file)
+    return profile[1] if profile else None
+
+
+def read_profile(config_file: Path) -> tuple[str, str] | None:
+    """Host and token; None where no stack has written them yet."""
     profiles = configparser.ConfigParser(interpolation=None)
     profiles.read(config_file)
-    return profiles.defaults().get("token")
+    written = profiles.defaults()
+    return (written["host"], written["token"]) if {"host", "token"} <= written.keys() else None
 
 
 def write_profile(config_file: Path, host: str, token: str) -> None:

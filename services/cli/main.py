@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from services.cli import launch
-from services.cli.failures import StackFailure
+from services.cli.endpoints import endpoints
+from services.cli.failures import ApiRefusal, StackFailure
 from services.cli.keeper import left_behind
 from services.cli.log_viewer import following_lines, matching_logs, recent_lines
 from services.cli.principals import groups, tokens
@@ -20,9 +21,7 @@ from services.cli.sql import sql
 from services.cli.status import read_status, show_ready, show_status
 from services.shared.errors import ServingError, SettingsInvalid
 
-app = typer.Typer(
-    help="Model serving over a stream, on this machine.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(help="Model serving over a stream, on this machine.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
 
 
@@ -30,7 +29,7 @@ def run() -> None:
     """Entry of the console script: what goes wrong is one line on stderr and a non-zero exit."""
     try:
         app()
-    except (StackFailure, SettingsInvalid, ServingError, OSError) as error:
+    except (ApiRefusal, StackFailure, SettingsInvalid, ServingError, OSError) as error:
         print(f"penstock: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -96,6 +95,7 @@ def show_settings(as_json: bool = typer.Option(False, "--json", help="For progra
 
 
 app.command()(sql)
+app.add_typer(endpoints, name="endpoints")
 app.add_typer(tokens, name="token")
 app.add_typer(groups, name="group")
 

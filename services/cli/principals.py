@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, TypeVar
@@ -16,6 +15,7 @@ from rich.table import Column, Table
 
 from services.cli.admin_token import token_hash
 from services.cli.failures import StackFailure
+from services.cli.layout import moment
 from services.cli.settings import load_stack_settings
 from services.cli.status import read_status
 from services.shared.clock import now_ms
@@ -63,8 +63,8 @@ def list_tokens(as_json: Annotated[bool, typer.Option("--json", help="for progra
     table = Table(Column("id", min_width=32), "principal", "kind", "created", "expires", "comment")
     for token in known:
         kind = token.kind.value.removesuffix("_name").replace("_", " ")
-        expires = "never" if token.expires_ms is None else _moment(token.expires_ms)
-        table.add_row(token.token_id, token.principal, kind, _moment(token.created_ms), expires, token.comment)
+        expires = "never" if token.expires_ms is None else moment(token.expires_ms)
+        table.add_row(token.token_id, token.principal, kind, moment(token.created_ms), expires, token.comment)
     Console().print(table)
 
 
@@ -125,7 +125,3 @@ def _with_log(ask: Callable[[EventLog], Awaitable[R]]) -> R:
             await log.stop()
 
     return asyncio.run(asked())
-
-
-def _moment(at_ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_ms / 1000))

@@ -1,0 +1,64 @@
+"""Waits until an update of an endpoint has ended, and shows meanwhile how far its served entities are."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from services.cli.endpoint_views import deployment
+from services.cli.failures import ApiRefusal, StackFailure
+from services.cli.layout import error_console
+from services.cli.progress import Progress
+from services.cli.workspace import Workspace
+
+PAUSE_STEP_S, LONGEST_PAUSE_S = 0.5, 10.0  # the SDK's waiter grows to 10 s, too
+COME_AGAIN = (429, 503)
+
+
+def follow(workspace: Workspace, endpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The endpoint once it is as it was asked to be. Raises StackFailure with what went wrong; interrupted, the update goes on."""
+    name, began_at = endpoint["name"], time.monotonic()
+    with Progress(error_console()) as progress:
+        for pause_s in pauses():
+            for entity, state in states_of(endpoint):
+                progress.process(entity, state, time.monotonic() - began_at)
+            if endpoint["state"]["config_update"] != "IN_PROGRESS":
+                break
+            time.sleep(pause_s)
+            try:
+                endpoint = workspace.endpoint(name)
+            except ApiRefusal as refusal:
+                if refusal.status not in COME_AGAIN:
+                    raise
+                time.sleep(refusal.retry_after_s or 1.0)
+    if failure := failure_of(endpoint):
+        raise StackFailure(failure)
+    return endpoint
+
+
+def pauses() -> Iterator[float]:
+    pause_s = 0.0
+    while True:
+        pause_s = min(pause_s + PAUSE_STEP_S, LONGEST_PAUSE_S)
+        yield pause_s
+
+
+def states_of(endpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each served entity of the newest config with how far its deployment is."""
+    config = endpoint.get("pending_config") or endpoint.get("config") or {"served_entities": []}
+    return [(entity["name"], deployment(entity["state"])) for entity in config["served_entities"]]
+
+
+def failure_of(endpoint: Mapping[str, Any]) -> str | None:
+    """One line on an update that ended badly; None for one that did not."""
+    name, ended = endpoint["name"], endpoint["state"]["config_update"]
+    if ended == "UPDATE_CANCELED":
+        return f"the update of '{name}' was canceled"
+    if ended != "UPDATE_FAILED":
+        return None
+    entities = endpoint.get("pending_config", {"served_entities": []})["served_entities"]
+    bad = [entity for entity in entities if deployment(entity["state"]) in ("failed", "aborted")]
+    if not bad:
+        return f"the update of '{name}' failed"
+    culprit = next((entity for entity in bad if deployment(entity["state"]) == "failed"), bad[0])
+    said = culprit["state"]["deployment_state_message"]
+    return f"the update of '{name}' failed: {said}\n  more: penstock endpoints logs {name} {culprit['name']} --build"
