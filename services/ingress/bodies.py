@@ -56,7 +56,7 @@ async def read_json_object(request: Request) -> dict[str, Any]:
     """A management body. Raises ParameterInvalid or RequestRejected on anything but one plain JSON object."""
     raw = await read_body(request, MAX_MANAGEMENT_BODY, MANAGEMENT_BODY_TIMEOUT_S)
     try:
-        body = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        body = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
         # a lone surrogate and 1e999 parse, and then cannot be written anywhere
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
+from services.ingress.api_document import api_routes
 from services.ingress.bodies import read_json_object
 from services.ingress.endpoint_logs import build_log, pool_of, service_log
 from services.ingress.endpoint_view import detailed, summary, tags
@@ -173,6 +174,7 @@ class Management:
 def management_app(management: Management, observability: Observability) -> FastAPI:
     app = FastAPI(openapi_url=None, redirect_slashes=False, exception_handlers=HANDLERS)
     app.add_api_route("/.well-known/databricks-config", _host_metadata, methods=["GET"])
+    app.include_router(api_routes())
     app.include_router(_endpoint_routes(management))
     caller = [Depends(management.guard.caller)]
     app.include_router(permission_routes(management.permissions, management.guard))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from services.shared.control_events import SIZE_CONCURRENCY, ConfigSpec, EntitySpec, Notifications, RateLimit, Route, TableConfig
 from services.shared.errors import ParameterInvalid
@@ -18,7 +18,11 @@ MAX_ENVIRONMENT_VARS = 30
 MAX_CONCURRENCY = 200  # databricks_surface §2.4: what a workspace may provision; each 4 are a process and a partition
 MAX_RATE_LIMITS = 20
 MAX_NAME = 63
+MAX_CALLS = 2**31 - 1
+WORKLOAD_TYPES = ["CPU", "CPU_MEDIUM", "CPU_LARGE"]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_FLAGS = {"true": True, "True": True, "false": False, "False": False}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"\{\{\s*secrets/")
 
@@ -29,11 +33,48 @@ def _name(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name)]
+def _whole(value: object) -> object:
+    """Digits in a string, as old clients send them, and what JSON takes for an integer: 4.0."""
+    if (isinstance(value, str) and _DIGITS.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    return value
+
+
+def _flag(value: object) -> object:
+    return _FLAGS.get(value, value) if isinstance(value, str) else value
+
+
+def _or_digits(**bounds: int) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"type": "integer", **bounds}, {"type": "string", "pattern": f"^{_DIGITS.pattern}$"}]})
+
+
+# What is taken beyond its type stands in the document too (`api_document.py`), so that nothing is taken that it does not say.
+NAME_SCHEMA = {"type": "string", "pattern": f"^{_NAME.pattern}$"}
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema(NAME_SCHEMA)]
+TextOrNumber = Annotated[str, Field(coerce_numbers_to_str=True), WithJsonSchema({"type": ["string", "number"]})]
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag), WithJsonSchema({"enum": [True, False, *_FLAGS]})]
+_Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+Percentage = Annotated[_Whole, Field(ge=0, le=100), _or_digits(minimum=0, maximum=100)]
+Calls = Annotated[_Whole, Field(ge=0, le=MAX_CALLS), _or_digits(minimum=0, maximum=MAX_CALLS)]
+Minimum = Annotated[_Whole, Field(ge=0), _or_digits(minimum=0, maximum=MAX_CONCURRENCY, multipleOf=4)]
+Maximum = Annotated[_Whole, Field(ge=4), _or_digits(minimum=4, maximum=MAX_CONCURRENCY, multipleOf=4)]
+Size = Annotated[str, WithJsonSchema({"type": "string", "enum": list(SIZE_CONCURRENCY)})]
+Hardware = Annotated[str, WithJsonSchema({"type": "string", "enum": WORKLOAD_TYPES})]
+Variables = Annotated[
+    dict[str, TextOrNumber],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MAX_ENVIRONMENT_VARS,
+            "propertyNames": {"pattern": f"^{_VARIABLE.pattern}$"},
+            "additionalProperties": {"type": ["string", "number"]},
+        }
+    ),
+]
 
 
 class Input(BaseModel):
-    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="ignore")
 
 
 InputT = TypeVar("InputT", bound=Input)
@@ -42,22 +83,22 @@ InputT = TypeVar("InputT", bound=Input)
 class EntityInput(Input):
     name: Name | None = None
     entity_name: str | None = None
-    entity_version: str | None = None
+    entity_version: TextOrNumber | None = None
     model_name: str | None = None
-    model_version: str | None = None
-    workload_size: str | None = None
-    workload_type: str | None = None
-    min_provisioned_concurrency: int | None = Field(None, ge=0)
-    max_provisioned_concurrency: int | None = Field(None, ge=4)
-    scale_to_zero_enabled: bool = False
-    environment_vars: dict[str, str] = {}
+    model_version: TextOrNumber | None = None
+    workload_size: Size | None = None
+    workload_type: Hardware | None = None
+    min_provisioned_concurrency: Minimum | None = None
+    max_provisioned_concurrency: Maximum | None = None
+    scale_to_zero_enabled: Flag = False
+    environment_vars: Variables = {}
     external_model: Any = None
 
 
 class RouteInput(Input):
     served_entity_name: str | None = None
     served_model_name: str | None = None
-    traffic_percentage: int = Field(ge=0, le=100)
+    traffic_percentage: Percentage
 
 
 class TrafficInput(Input):
@@ -65,7 +106,7 @@ class TrafficInput(Input):
 
 
 class TableInput(Input):
-    enabled: bool = True
+    enabled: Flag = True
     catalog_name: Name | None = None
     schema_name: Name | None = None
     table_name_prefix: Name | None = None
@@ -80,7 +121,7 @@ class ConfigInput(Input):
 
 class TagInput(Input):
     key: str
-    value: str | None = None
+    value: TextOrNumber | None = None
 
 
 class TagsInput(Input):
@@ -98,12 +139,12 @@ class NotificationsChangeInput(Input):
 
 
 class UsageTrackingInput(Input):
-    enabled: bool = False
+    enabled: Flag = False
 
 
 class RateLimitInput(Input):
-    calls: int | None = Field(None, ge=0)
-    tokens: int | None = None
+    calls: Calls | None = None
+    tokens: Any = None
     key: Literal["user", "endpoint", "user_group", "service_principal"] = "endpoint"
     principal: str | None = None
     renewal_period: Literal["minute"] = "minute"
@@ -127,7 +168,7 @@ class CreateInput(Input):
     tags: list[TagInput] = []
     ai_gateway: GatewayInput | None = None
     rate_limits: list[RateLimitInput] = []
-    route_optimized: bool = False
+    route_optimized: Flag = False
     description: str | None = None
     email_notifications: NotificationsInput | None = None
     telemetry_config: dict[str, Any] | None = None
@@ -264,7 +305,7 @@ def _to_entity(sent: EntityInput, seal: Callable[[str], str]) -> EntitySpec:
 
 def _check_size(sent: EntityInput) -> None:
     least, most = sent.min_provisioned_concurrency, sent.max_provisioned_concurrency
-    if sent.workload_type not in (None, "CPU", "CPU_MEDIUM", "CPU_LARGE"):
+    if sent.workload_type not in (None, *WORKLOAD_TYPES):
         raise ParameterInvalid(f"Workload type '{sent.workload_type}' is not available: this installation has CPU replicas only.")
     if sent.workload_size is not None and (least is not None or most is not None):
         raise ParameterInvalid("'workload_size' and provisioned concurrency exclude each other.")

@@ -1,0 +1,304 @@
+"""What the management routes answer, as types for the OpenAPI document (databricks_surface §1.4). A field may be absent, never null."""
+
+from typing import Any, Literal, NotRequired
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
+
+from services.shared.endpoints import ConfigUpdate, Deployment
+
+Level = Literal["CAN_VIEW", "CAN_QUERY", "CAN_MANAGE"]
+_exact = with_config(ConfigDict(extra="forbid"))
+
+
+@_exact
+class ErrorEnvelope(TypedDict):
+    error_code: str
+    message: str
+    details: list[Any]
+
+
+class ScoringFault(TypedDict):
+    """The envelope, or a model's own fault: beside these stand `stack_trace` and its like."""
+
+    error_code: str
+    message: str
+
+
+class Predictions(TypedDict):
+    predictions: Any
+
+
+@_exact
+class Nothing(TypedDict):
+    """`{}`"""
+
+
+@_exact
+class EndpointState(TypedDict):
+    ready: Literal["READY", "NOT_READY"]
+    config_update: ConfigUpdate
+    suspend: Literal["NOT_SUSPENDED"]
+
+
+@_exact
+class Tag(TypedDict):
+    key: str
+    value: NotRequired[str]
+
+
+@_exact
+class EntityRef(TypedDict):
+    name: str
+    entity_name: str
+    entity_version: str
+
+
+@_exact
+class ModelRef(TypedDict):
+    name: str
+    model_name: str
+    model_version: str
+
+
+@_exact
+class ConfigRef(TypedDict):
+    served_entities: list[EntityRef]
+    served_models: list[ModelRef]
+
+
+@_exact
+class DeploymentState(TypedDict):
+    deployment: Deployment
+    deployment_state_message: str
+
+
+class _Served(TypedDict):
+    name: str
+    id: str
+    workload_type: str
+    workload_size: NotRequired[str]
+    min_provisioned_concurrency: NotRequired[int]
+    max_provisioned_concurrency: NotRequired[int]
+    scale_to_zero_enabled: bool
+    environment_vars: NotRequired[dict[str, str]]
+    state: DeploymentState
+    creator: str
+    creation_timestamp: int
+
+
+@_exact
+class ServedEntityView(_Served):
+    entity_name: str
+    entity_version: str
+
+
+@_exact
+class ServedModelView(_Served):
+    model_name: str
+    model_version: str
+
+
+@_exact
+class RouteView(TypedDict):
+    served_model_name: str
+    served_entity_name: str
+    traffic_percentage: int
+
+
+@_exact
+class TrafficView(TypedDict):
+    routes: list[RouteView]
+
+
+@_exact
+class PayloadTable(TypedDict):
+    name: str
+
+
+@_exact
+class AutoCaptureState(TypedDict):
+    payload_table: PayloadTable
+
+
+@_exact
+class TableView(TypedDict):
+    catalog_name: str
+    schema_name: str
+    table_name_prefix: str
+    enabled: bool
+
+
+@_exact
+class AutoCaptureView(TableView):
+    state: AutoCaptureState
+
+
+class _Config(TypedDict):
+    served_entities: list[ServedEntityView]
+    served_models: list[ServedModelView]
+    traffic_config: TrafficView
+    auto_capture_config: NotRequired[AutoCaptureView]
+    config_version: int
+
+
+@_exact
+class ConfigView(_Config):
+    pass
+
+
+@_exact
+class PendingConfigView(_Config):
+    start_time: int
+
+
+@_exact
+class UsageTracking(TypedDict):
+    enabled: bool
+
+
+@_exact
+class RateLimitView(TypedDict):
+    calls: int
+    key: Literal["user", "endpoint", "service_principal"]
+    renewal_period: Literal["minute"]
+    principal: NotRequired[str]
+
+
+@_exact
+class RateLimits(TypedDict):
+    rate_limits: list[RateLimitView]
+
+
+@_exact
+class Gateway(TypedDict):
+    inference_table_config: NotRequired[TableView]
+    usage_tracking_config: NotRequired[UsageTracking]
+    rate_limits: NotRequired[list[RateLimitView]]
+
+
+@_exact
+class EmailNotifications(TypedDict):
+    on_update_success: NotRequired[list[str]]
+    on_update_failure: NotRequired[list[str]]
+
+
+@_exact
+class Notified(TypedDict):
+    name: str
+    email_notifications: EmailNotifications
+
+
+class _Endpoint(TypedDict):
+    name: str
+    id: str
+    creator: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+    state: EndpointState
+    tags: list[Tag]
+    description: str
+    ai_gateway: NotRequired[Gateway]
+
+
+@_exact
+class EndpointSummary(_Endpoint):
+    config: ConfigRef
+
+
+@_exact
+class EndpointDetailed(_Endpoint):
+    """`config` is absent until the first success."""
+
+    permission_level: Level
+    route_optimized: bool
+    creator_display_name: str
+    resource_credential_strategy: Literal["EMBEDDED_CREDENTIALS"]
+    email_notifications: NotRequired[EmailNotifications]
+    config: NotRequired[ConfigView]
+    pending_config: NotRequired[PendingConfigView]
+
+
+@_exact
+class EndpointList(TypedDict):
+    endpoints: list[EndpointSummary]
+
+
+@_exact
+class Tags(TypedDict):
+    tags: list[Tag]
+
+
+@_exact
+class Logs(TypedDict):
+    logs: str
+
+
+@_exact
+class EventView(TypedDict):
+    event_type: Literal["ENDPOINT_UPDATE_EVENT", "SERVED_ENTITY_CONTAINER_EVENT"]
+    status: Literal["IN_PROGRESS", "SUCCESS", "FAILED", "CANCELED"]
+    message: str
+    timestamp: int
+
+
+@_exact
+class Events(TypedDict):
+    events: list[EventView]
+
+
+@_exact
+class DirectPermission(TypedDict):
+    permission_level: Level
+    inherited: Literal[False]
+
+
+@_exact
+class AccessEntry(TypedDict):
+    """One of the three names says whose it is."""
+
+    user_name: NotRequired[str]
+    group_name: NotRequired[str]
+    service_principal_name: NotRequired[str]
+    display_name: str
+    all_permissions: list[DirectPermission]
+
+
+@_exact
+class AccessControl(TypedDict):
+    object_id: str
+    object_type: Literal["serving-endpoint"]
+    access_control_list: list[AccessEntry]
+
+
+@_exact
+class PermissionLevel(TypedDict):
+    permission_level: Level
+    description: str
+
+
+@_exact
+class PermissionLevels(TypedDict):
+    permission_levels: list[PermissionLevel]
+
+
+@_exact
+class Me(TypedDict):
+    id: str
+    userName: str
+    displayName: str
+    active: Literal[True]
+
+
+@_exact
+class HostMetadata(TypedDict):
+    host_type: Literal["workspace"]
+    workspace_id: str
+    account_id: str
+    cloud: Literal["AWS"]
+    oidc_endpoint: str
+
+
+@_exact
+class Health(TypedDict):
+    status: Literal["alive", "ready"]

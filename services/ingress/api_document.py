@@ -1,0 +1,210 @@
+"""Penstock's own OpenAPI document, `GET /openapi.json`: every route with what it takes, answers and refuses. Pure.
+
+A route that is not in the table below fails `tests/unit/ingress/test_api_document.py`, which also keeps the document's snapshot;
+schemathesis holds a running ingress to it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from services.ingress import answers
+from services.ingress.http_errors import json_response
+from services.ingress.payloads import (
+    NAME_SCHEMA,
+    ConfigInput,
+    CreateInput,
+    GatewayInput,
+    NotificationsChangeInput,
+    RateLimitsInput,
+    TagsInput,
+)
+from services.ingress.permissions import PERMISSIONS, PermissionsInput
+from services.ingress.unsupported import ROUTES
+
+PATH = "/openapi.json"
+_ENDPOINTS = "/api/2.0/serving-endpoints"
+_ONE = f"{_ENDPOINTS}/{{name}}"
+_SERVED = f"{_ONE}/served-models/{{served}}"
+_LIMIT = {"type": "string", "pattern": "^0*[1-9][0-9]*$"}
+_VERSION = {"type": "string", "pattern": "^[0-9]+$"}
+_PATH_PARAMETERS = {"name": NAME_SCHEMA, "served": NAME_SCHEMA, "endpoint_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
+_REF_TEMPLATE = "#/components/schemas/{model}"
+_JSON, _TEXT = "application/json", "text/plain"
+_SCORING_STATUSES = (400, 401, 403, 404, 415, 429, 500, 503, 504)
+_BEARER, _BASIC = "token", "password"  # names of the security schemes
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`gives` and `takes` are types of JSON objects; `gives` None: never anything but a refusal, `str`: a page for Prometheus."""
+
+    method: str
+    path: str
+    summary: str
+    gives: Any
+    takes: Any = None
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # schema by name; none is required
+    is_public: bool = False
+    refusals: frozenset[int] = frozenset()  # beside those that follow from the rest
+
+    @property
+    def statuses(self) -> list[int]:
+        """All it may answer with but 200."""
+        follow = {500} if self.is_public else {401, 500, 503}
+        if "{" in self.path:
+            follow |= {404} if self.method == "GET" else {403, 404}
+        if self.takes is not None or self.query:
+            follow |= {400}
+        return sorted(follow | self.refusals)
+
+
+def _on_list(path: str) -> tuple[Operation, ...]:
+    return (
+        Operation("POST", path, "Create an endpoint", answers.EndpointDetailed, CreateInput, refusals=frozenset({404, 409})),
+        Operation("GET", path, "The endpoints the caller may see", answers.EndpointList),
+    )
+
+
+_CONFLICT = frozenset({409})
+OPERATIONS = (
+    Operation("GET", "/.well-known/databricks-config", "What clients ask a host first", answers.HostMetadata, is_public=True),
+    Operation("GET", "/health/live", "Whether this process answers", answers.Health, is_public=True),
+    Operation("GET", "/health/ready", "Whether a request could be served", answers.Health, is_public=True, refusals=frozenset({503})),
+    Operation("GET", "/metrics", "Penstock's own metrics, of the endpoints the caller may see", str),
+    Operation("GET", "/api/2.0/preview/scim/v2/Me", "Who calls", answers.Me),
+    *_on_list(_ENDPOINTS),
+    *_on_list(f"{_ENDPOINTS}/"),
+    Operation("GET", _ONE, "An endpoint", answers.EndpointDetailed),
+    Operation("DELETE", _ONE, "Delete an endpoint", answers.Nothing),
+    Operation("PUT", f"{_ONE}/config", "Replace the config of an endpoint", answers.EndpointDetailed, ConfigInput, refusals=_CONFLICT),
+    Operation("POST", f"{_ONE}/config:cancel", "Cancel the update under way", answers.EndpointDetailed, refusals=_CONFLICT),
+    Operation("POST", f"{_ONE}/config:stop", "Stop an endpoint", answers.EndpointDetailed, refusals=_CONFLICT),
+    Operation("POST", f"{_ONE}/config:start", "Start a stopped endpoint", answers.EndpointDetailed, refusals=_CONFLICT | {400}),
+    Operation("PUT", f"{_ONE}/ai-gateway", "Replace the AI gateway config", answers.Gateway, GatewayInput),
+    Operation("PUT", f"{_ONE}/rate-limits", "Replace the rate limits", answers.RateLimits, RateLimitsInput),
+    Operation("PATCH", f"{_ONE}/tags", "Add and remove tags", answers.Tags, TagsInput),
+    Operation("PATCH", f"{_ONE}/notifications", "Replace the addresses to notify", answers.Notified, NotificationsChangeInput),
+    Operation("GET", f"{_ONE}/events", "What befell an endpoint, newest first", answers.Events, query={"limit": _LIMIT}),
+    Operation("GET", f"{_ONE}/metrics", "Metrics of an endpoint", str),
+    Operation("GET", f"{_ONE}/openapi", "What the served models take, as OpenAPI", dict[str, Any], refusals=frozenset({400})),
+    Operation("GET", f"{_SERVED}/logs", "What a served model printed", answers.Logs, query={"config_version": _VERSION}),
+    Operation("GET", f"{_SERVED}/build-logs", "How a served model was built", answers.Logs, query={"config_version": _VERSION}),
+    Operation("GET", PERMISSIONS, "The permissions of an endpoint", answers.AccessControl),
+    Operation("PUT", PERMISSIONS, "Replace the permissions", answers.AccessControl, PermissionsInput),
+    Operation("PATCH", PERMISSIONS, "Add to the permissions", answers.AccessControl, PermissionsInput),
+    Operation("GET", f"{PERMISSIONS}/permissionLevels", "The levels there are", answers.PermissionLevels),
+    *(Operation(method, path, f"{what} are not offered", None, refusals=frozenset({400})) for method, path, what in ROUTES),
+)
+SCORING = (
+    "/serving-endpoints/{name}/invocations",
+    f"{_ONE}/invocations",
+    "/serving-endpoints/{name}/served-models/{served}/invocations",
+)
+
+
+def api_routes() -> APIRouter:
+    """The document tells no secret, so it takes no token."""
+    document = api_document()
+
+    async def described() -> Response:
+        return json_response(document)
+
+    router = APIRouter(redirect_slashes=False)
+    router.add_api_route(PATH, described, methods=["GET"], include_in_schema=False)
+    return router
+
+
+def api_document() -> dict[str, Any]:
+    kinds = {answers.ErrorEnvelope, answers.ScoringFault, answers.Predictions}
+    kinds |= {kind for operation in OPERATIONS for kind in (operation.gives, operation.takes) if isinstance(kind, type)}
+    named = sorted(kinds - {str}, key=lambda kind: kind.__name__)
+    schemas, shared = TypeAdapter.json_schemas(
+        [(kind, "validation", TypeAdapter(kind)) for kind in named], ref_template=_REF_TEMPLATE, schema_generator=_Schemas
+    )
+    by_kind = {kind: schema for (kind, _), schema in schemas.items()} | {dict[str, Any]: {"type": "object"}}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, by_kind)
+    for path in SCORING:
+        paths[path] = {"post": _scoring(path, by_kind)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Penstock", "version": version("penstock")},
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(shared["$defs"].items())),
+            "responses": {
+                _word(status): _answer(_JSON, by_kind[answers.ErrorEnvelope], HTTPStatus(status).phrase)
+                for status in sorted({status for operation in OPERATIONS for status in operation.statuses})
+            },
+            "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer"}, _BASIC: {"type": "http", "scheme": "basic"}},
+        },
+        "security": [{_BEARER: []}, {_BASIC: []}],
+    }
+
+
+class _Schemas(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """A title that repeats the name of its field says nothing."""
+        return False
+
+
+def _described(operation: Operation, by_kind: Mapping[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "operationId": _operation_id(operation.method, operation.path),
+        "responses": {str(status): {"$ref": f"#/components/responses/{_word(status)}"} for status in operation.statuses},
+    }
+    if operation.gives is str:
+        described["responses"]["200"] = _answer(_TEXT, {"type": "string"})
+    elif operation.gives is not None:
+        described["responses"]["200"] = _answer(_JSON, by_kind[operation.gives])
+    if operation.takes is not None:
+        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": by_kind[operation.takes]}}}
+    if parameters := _path_parameters(operation.path) + _query_parameters(operation.query):
+        described["parameters"] = parameters
+    if operation.is_public:
+        described["security"] = []
+    return described
+
+
+def _scoring(path: str, by_kind: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a model takes and how it fails is its own: `GET …/openapi` of its endpoint says it."""
+    refused = {str(status): _answer(_JSON, by_kind[answers.ScoringFault], HTTPStatus(status).phrase) for status in _SCORING_STATUSES}
+    return {
+        "summary": "Score",
+        "operationId": _operation_id("POST", path),
+        "parameters": _path_parameters(path),
+        "requestBody": {"required": True, "content": {_JSON: {"schema": {"type": "object"}}, "text/csv": {"schema": {"type": "string"}}}},
+        "responses": refused | {"200": _answer(_JSON, by_kind[answers.Predictions])},
+    }
+
+
+def _word(status: int) -> str:
+    return HTTPStatus(status).phrase.replace(" ", "")
+
+
+def _answer(media_type: str, schema: Any, description: str = "OK") -> dict[str, Any]:
+    return {"description": description, "content": {media_type: {"schema": schema}}}
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    names = re.findall(r"{(\w+)}", path)
+    return [{"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]} for name in names]
+
+
+def _query_parameters(query: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in query.items()]
+
+
+def _operation_id(method: str, path: str) -> str:
+    words = [method.lower(), *re.findall(r"\w+", path)]
+    return "_".join([*words, "slash"] if path.endswith("/") else words)

@@ -1,0 +1,83 @@
+"""Penstock's own OpenAPI document: kept as a snapshot, without a route missing, and no answer that it does not say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+
+from services.ingress.api_document import OPERATIONS, PATH, Operation, api_document
+from services.ingress.registry import Registry
+from services.shared.errors import RequestRejected
+from tests.unit.ingress.callers import STATE
+from tests.unit.ingress.folding_log import FoldingLog
+from tests.unit.ingress.hostile_json import HOSTILE
+from tests.unit.ingress.routes_app import app_over
+from tests.unit.ingress.test_permissions import called_by
+
+SNAPSHOT = Path(__file__).with_name("openapi.json")
+BODIES: dict[str, Any] = {  # what each type is answered for with 200
+    "ConfigInput": {"served_entities": [{"entity_name": "churn", "entity_version": 2}]},
+    "GatewayInput": {"inference_table_config": {"catalog_name": "main", "schema_name": "ml"}, "rate_limits": [{"calls": 5}]},
+    "RateLimitsInput": {"rate_limits": [{"calls": "5", "key": "user", "principal": "ada"}]},
+    "TagsInput": {"add_tags": [{"key": "team", "value": "a"}, {"key": "bare"}]},
+    "NotificationsChangeInput": {"email_notifications": {"on_update_failure": ["ops@example.org"]}},
+    "PermissionsInput": {"access_control_list": [{"group_name": "team", "permission_level": "CAN_VIEW"}]},
+}
+
+
+def written(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1) + "\n"
+
+
+def named(operation: Operation) -> str:
+    return f"{operation.method} {operation.path}"
+
+
+def test_the_document_is_the_one_that_was_reviewed() -> None:
+    assert SNAPSHOT.read_text() == written(api_document()), "if meant: python -m tests.unit.ingress.test_api_document, and review the diff"
+
+
+def test_each_route_is_in_the_document_once(tmp_path: Path) -> None:
+    app = app_over(FoldingLog(STATE), Registry("http://127.0.0.1:1"), tmp_path)
+    routes = [(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods]
+    assert sorted(routes) == sorted((operation.method, operation.path) for operation in OPERATIONS)
+    ids = [operation["operationId"] for methods in api_document()["paths"].values() for operation in methods.values()]
+    assert len(set(ids)) == len(ids)
+
+
+def path_of(operation: Operation) -> str:
+    return operation.path.format(name="churn", endpoint_id="e1", served="a")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
+async def test_only_what_is_said_to_be_public_is(operation: Operation, tmp_path: Path) -> None:
+    async with called_by("nobody", tmp_path) as http:
+        answer = await http.request(operation.method, path_of(operation))
+    assert (answer.status_code == 401) is not operation.is_public
+
+
+@pytest.mark.parametrize("who", ["ada", "stranger"])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
+async def test_what_is_answered_is_what_the_document_says(operation: Operation, who: str, tmp_path: Path) -> None:
+    async with called_by(who, tmp_path) as http:
+        body = BODIES.get(operation.takes.__name__) if operation.takes else None
+        answer = await http.request(operation.method, path_of(operation), json=body)
+        document = (await http.get(PATH)).json()
+    schemathesis.openapi.from_dict(document)[operation.path][operation.method].validate_response(answer)
+
+
+@pytest.mark.parametrize(("raw", "refusal"), HOSTILE)
+async def test_a_body_that_is_no_plain_json_object_is_refused_by_every_route_that_takes_one(
+    raw: bytes, refusal: type[RequestRejected], tmp_path: Path
+) -> None:
+    async with called_by("ada", tmp_path) as http:
+        for operation in OPERATIONS:
+            if operation.takes:
+                answer = await http.request(operation.method, path_of(operation), content=raw)
+                assert (answer.status_code, answer.json()["error_code"]) == (400, refusal.code), named(operation)
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(written(api_document()))
