@@ -302,3 +302,34 @@ class HostMetadata(TypedDict):
 @_exact
 class Health(TypedDict):
     status: Literal["alive", "ready"]
+
+
+@_exact
+class WorkspaceObject(TypedDict):
+    path: str
+    object_id: int
+    resource_id: str
+    object_type: Literal["DIRECTORY", "FILE"]
+    size: NotRequired[int]
+    created_at: NotRequired[int]
+    modified_at: NotRequired[int]
+
+
+@_exact
+class WorkspaceObjects(TypedDict):
+    objects: list[WorkspaceObject]
+
+
+@_exact
+class Exported(TypedDict):
+    """With `direct_download` the file's own bytes instead."""
+
+    content: str
+    file_type: Literal["file"]
+
+
+@_exact
+class TelemetryTaken(TypedDict):
+    errors: list[Any]
+    numSuccess: int
+    numProtoSuccess: int

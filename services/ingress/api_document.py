@@ -18,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from services.ingress import answers
 from services.ingress.http_errors import json_response
 from services.ingress.payloads import (
+    FLAG_SCHEMA,
     NAME_SCHEMA,
     ConfigInput,
     CreateInput,
@@ -28,6 +29,8 @@ from services.ingress.payloads import (
 )
 from services.ingress.permissions import PERMISSIONS, PermissionsInput
 from services.ingress.unsupported import ROUTES
+from services.ingress.workspace import API as WORKSPACE
+from services.ingress.workspace import IMPORT_FILE, DeleteInput, FolderInput
 
 PATH = "/openapi.json"
 _ENDPOINTS = "/api/2.0/serving-endpoints"
@@ -35,24 +38,32 @@ _ONE = f"{_ENDPOINTS}/{{name}}"
 _SERVED = f"{_ONE}/served-models/{{served}}"
 _LIMIT = {"type": "string", "pattern": "^0*[1-9][0-9]*$"}
 _VERSION = {"type": "string", "pattern": "^[0-9]+$"}
-_PATH_PARAMETERS = {"name": NAME_SCHEMA, "served": NAME_SCHEMA, "endpoint_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
+_ANY_TEXT = {"type": "string"}
+_PATH_PARAMETERS = {
+    "name": NAME_SCHEMA,
+    "served": NAME_SCHEMA,
+    "endpoint_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "path": _ANY_TEXT,
+}
 _REF_TEMPLATE = "#/components/schemas/{model}"
-_JSON, _TEXT = "application/json", "text/plain"
+_JSON, _TEXT, _BYTES = "application/json", "text/plain", "application/octet-stream"
 _SCORING_STATUSES = (400, 401, 403, 404, 415, 429, 500, 503, 504)
 _BEARER, _BASIC = "token", "password"  # names of the security schemes
 
 
 @dataclass(frozen=True)
 class Operation:
-    """`gives` and `takes` are types of JSON objects; `gives` None: never anything but a refusal, `str`: a page for Prometheus."""
+    """`gives` and `takes` are types of JSON objects, or `bytes`; to give `str` is a page for Prometheus, None nothing but refusals."""
 
     method: str
     path: str
     summary: str
     gives: Any
     takes: Any = None
-    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # schema by name; none is required
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # schema by name
+    needs: frozenset[str] = frozenset()  # what of the query must be there
     is_public: bool = False
+    is_limited: bool = True  # where it changes something: by the workspace's limit of changes
     refusals: frozenset[int] = frozenset()  # beside those that follow from the rest
 
     @property
@@ -63,6 +74,8 @@ class Operation:
             follow |= {404} if self.method == "GET" else {403, 404}
         if self.takes is not None or self.query:
             follow |= {400}
+        if self.method != "GET" and self.is_limited:
+            follow |= {429}
         return sorted(follow | self.refusals)
 
 
@@ -70,6 +83,24 @@ def _on_list(path: str) -> tuple[Operation, ...]:
     return (
         Operation("POST", path, "Create an endpoint", answers.EndpointDetailed, CreateInput, refusals=frozenset({404, 409})),
         Operation("GET", path, "The endpoints the caller may see", answers.EndpointList),
+    )
+
+
+def _in_workspace() -> tuple[Operation, ...]:
+    at = {"path": _ANY_TEXT}
+
+    def row(method: str, path: str, summary: str, gives: Any, takes: Any = None, **more: Any) -> Operation:
+        needs = frozenset({"path"} & set(more.get("query", {})))
+        return Operation(method, path, summary, gives, takes, needs=needs, is_limited=False, refusals=frozenset({403, 404, 409}), **more)
+
+    return (
+        row("GET", f"{WORKSPACE}/get-status", "What is at a path", answers.WorkspaceObject, query=at),
+        row("GET", f"{WORKSPACE}/list", "What is in a folder", answers.WorkspaceObjects, query=at),
+        row("GET", f"{WORKSPACE}/export", "A file", answers.Exported, query=at | {"direct_download": FLAG_SCHEMA}),
+        row("POST", f"{WORKSPACE}/mkdirs", "Make a folder", answers.Nothing, FolderInput),
+        row("POST", f"{WORKSPACE}/delete", "Delete a file or folder", answers.Nothing, DeleteInput),
+        row("POST", IMPORT_FILE.replace(":path", ""), "Write a file", answers.Nothing, bytes, query={"overwrite": FLAG_SCHEMA}),
+        Operation("POST", "/telemetry-ext", "Taken, and kept nowhere", answers.TelemetryTaken, dict[str, Any], is_limited=False),
     )
 
 
@@ -101,6 +132,7 @@ OPERATIONS = (
     Operation("PUT", PERMISSIONS, "Replace the permissions", answers.AccessControl, PermissionsInput),
     Operation("PATCH", PERMISSIONS, "Add to the permissions", answers.AccessControl, PermissionsInput),
     Operation("GET", f"{PERMISSIONS}/permissionLevels", "The levels there are", answers.PermissionLevels),
+    *_in_workspace(),
     *(Operation(method, path, f"{what} are not offered", None, refusals=frozenset({400})) for method, path, what in ROUTES),
 )
 SCORING = (
@@ -125,11 +157,11 @@ def api_routes() -> APIRouter:
 def api_document() -> dict[str, Any]:
     kinds = {answers.ErrorEnvelope, answers.ScoringFault, answers.Predictions}
     kinds |= {kind for operation in OPERATIONS for kind in (operation.gives, operation.takes) if isinstance(kind, type)}
-    named = sorted(kinds - {str}, key=lambda kind: kind.__name__)
+    named = sorted(kinds - {str, bytes}, key=lambda kind: kind.__name__)
     schemas, shared = TypeAdapter.json_schemas(
         [(kind, "validation", TypeAdapter(kind)) for kind in named], ref_template=_REF_TEMPLATE, schema_generator=_Schemas
     )
-    by_kind = {kind: schema for (kind, _), schema in schemas.items()} | {dict[str, Any]: {"type": "object"}}
+    by_kind = {kind: schema for (kind, _), schema in schemas.items()} | {dict[str, Any]: {"type": "object"}, bytes: {}}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, by_kind)
@@ -168,8 +200,11 @@ def _described(operation: Operation, by_kind: Mapping[Any, Any]) -> dict[str, An
     elif operation.gives is not None:
         described["responses"]["200"] = _answer(_JSON, by_kind[operation.gives])
     if operation.takes is not None:
-        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": by_kind[operation.takes]}}}
-    if parameters := _path_parameters(operation.path) + _query_parameters(operation.query):
+        media_type = _BYTES if operation.takes is bytes else _JSON
+        described["requestBody"] = {"required": True, "content": {media_type: {"schema": by_kind[operation.takes]}}}
+    if operation.gives is answers.Exported:
+        described["responses"]["200"]["content"][_BYTES] = {"schema": by_kind[bytes]}
+    if parameters := _path_parameters(operation.path) + _query_parameters(operation):
         described["parameters"] = parameters
     if operation.is_public:
         described["security"] = []
@@ -201,8 +236,9 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     return [{"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]} for name in names]
 
 
-def _query_parameters(query: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in query.items()]
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    query = operation.query.items()
+    return [{"name": name, "in": "query", "required": name in operation.needs, "schema": schema} for name, schema in query]
 
 
 def _operation_id(method: str, path: str) -> str:

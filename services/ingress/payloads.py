@@ -52,7 +52,8 @@ def _or_digits(**bounds: int) -> WithJsonSchema:
 NAME_SCHEMA = {"type": "string", "pattern": f"^{_NAME.pattern}$"}
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema(NAME_SCHEMA)]
 TextOrNumber = Annotated[str, Field(coerce_numbers_to_str=True), WithJsonSchema({"type": ["string", "number"]})]
-Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag), WithJsonSchema({"enum": [True, False, *_FLAGS]})]
+FLAG_SCHEMA = {"enum": [True, False, *_FLAGS]}
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag), WithJsonSchema(FLAG_SCHEMA)]
 _Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Percentage = Annotated[_Whole, Field(ge=0, le=100), _or_digits(minimum=0, maximum=100)]
 Calls = Annotated[_Whole, Field(ge=0, le=MAX_CALLS), _or_digits(minimum=0, maximum=MAX_CALLS)]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from services.ingress.bodies import read_body, read_json_object
 from services.ingress.http_errors import json_response
-from services.ingress.payloads import Input, parse
+from services.ingress.payloads import Flag, Input, parse
 from services.ingress.permissions import Guard
 from services.ingress.workspace_files import MAX_FILE_BYTES, WorkspaceFiles, require_access, to_parts
 from services.shared.endpoints import Token
@@ -16,6 +16,7 @@ from services.shared.event_log import EventLog
 from services.shared.rights import is_admin
 
 API = "/api/2.0/workspace"
+IMPORT_FILE = "/api/2.0/workspace-files/import-file/{path:path}"
 BODY_TIMEOUT_S = 60.0
 
 
@@ -25,7 +26,7 @@ class FolderInput(Input):
 
 class DeleteInput(Input):
     path: str
-    recursive: bool = False
+    recursive: Flag = False
 
 
 class Workspace:
@@ -85,10 +86,10 @@ def workspace_routes(workspace: Workspace, guard: Guard) -> APIRouter:
     async def delete(request: Request, token: Any = caller) -> Response:
         return await workspace.delete(request, token)
 
-    async def export(path: str, direct_download: bool = False, token: Any = caller) -> Response:
+    async def export(path: str, direct_download: Flag = False, token: Any = caller) -> Response:
         return await workspace.export(path, token, direct=direct_download)
 
-    async def import_file(path: str, request: Request, overwrite: bool = False, token: Any = caller) -> Response:
+    async def import_file(path: str, request: Request, overwrite: Flag = False, token: Any = caller) -> Response:
         return await workspace.import_file(path, request, token, overwrite=overwrite)
 
     router.add_api_route(f"{API}/get-status", status, methods=["GET"])
@@ -96,7 +97,7 @@ def workspace_routes(workspace: Workspace, guard: Guard) -> APIRouter:
     router.add_api_route(f"{API}/export", export, methods=["GET"])
     router.add_api_route(f"{API}/mkdirs", make_folders, methods=["POST"])
     router.add_api_route(f"{API}/delete", delete, methods=["POST"])
-    router.add_api_route("/api/2.0/workspace-files/import-file/{path:path}", import_file, methods=["POST"])
+    router.add_api_route(IMPORT_FILE, import_file, methods=["POST"])
     router.add_api_route("/telemetry-ext", _take_telemetry, methods=["POST"], dependencies=[caller])
     return router
 

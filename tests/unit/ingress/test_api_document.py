@@ -8,7 +8,10 @@ import pytest
 import schemathesis
 
 from services.ingress.api_document import OPERATIONS, PATH, Operation, api_document
+from services.ingress.payloads import ConfigInput, GatewayInput, NotificationsChangeInput, RateLimitsInput, TagsInput
+from services.ingress.permissions import PermissionsInput
 from services.ingress.registry import Registry
+from services.ingress.workspace import DeleteInput, FolderInput
 from services.shared.errors import RequestRejected
 from tests.unit.ingress.callers import STATE
 from tests.unit.ingress.folding_log import FoldingLog
@@ -16,14 +19,18 @@ from tests.unit.ingress.hostile_json import HOSTILE
 from tests.unit.ingress.routes_app import app_over
 from tests.unit.ingress.test_permissions import called_by
 
+DOCUMENT = schemathesis.openapi.from_dict(api_document())
 SNAPSHOT = Path(__file__).with_name("openapi.json")
-BODIES: dict[str, Any] = {  # what each type is answered for with 200
-    "ConfigInput": {"served_entities": [{"entity_name": "churn", "entity_version": 2}]},
-    "GatewayInput": {"inference_table_config": {"catalog_name": "main", "schema_name": "ml"}, "rate_limits": [{"calls": 5}]},
-    "RateLimitsInput": {"rate_limits": [{"calls": "5", "key": "user", "principal": "ada"}]},
-    "TagsInput": {"add_tags": [{"key": "team", "value": "a"}, {"key": "bare"}]},
-    "NotificationsChangeInput": {"email_notifications": {"on_update_failure": ["ops@example.org"]}},
-    "PermissionsInput": {"access_control_list": [{"group_name": "team", "permission_level": "CAN_VIEW"}]},
+BODIES: dict[Any, Any] = {  # what each type is answered for with 200
+    ConfigInput: {"served_entities": [{"entity_name": "churn", "entity_version": 2}]},
+    GatewayInput: {"inference_table_config": {"catalog_name": "main", "schema_name": "ml"}, "rate_limits": [{"calls": 5}]},
+    RateLimitsInput: {"rate_limits": [{"calls": "5", "key": "user", "principal": "ada"}]},
+    TagsInput: {"add_tags": [{"key": "team", "value": "a"}, {"key": "bare"}]},
+    NotificationsChangeInput: {"email_notifications": {"on_update_failure": ["ops@example.org"]}},
+    PermissionsInput: {"access_control_list": [{"group_name": "team", "permission_level": "CAN_VIEW"}]},
+    FolderInput: {"path": "/Shared/new"},
+    DeleteInput: {"path": "/Shared/new", "recursive": "true"},
+    dict[str, Any]: {"items": []},
 }
 
 
@@ -48,7 +55,7 @@ def test_each_route_is_in_the_document_once(tmp_path: Path) -> None:
 
 
 def path_of(operation: Operation) -> str:
-    return operation.path.format(name="churn", endpoint_id="e1", served="a")
+    return operation.path.format(name="churn", endpoint_id="e1", served="a", path="Shared/x")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
@@ -62,10 +69,14 @@ async def test_only_what_is_said_to_be_public_is(operation: Operation, tmp_path:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
 async def test_what_is_answered_is_what_the_document_says(operation: Operation, who: str, tmp_path: Path) -> None:
     async with called_by(who, tmp_path) as http:
-        body = BODIES.get(operation.takes.__name__) if operation.takes else None
-        answer = await http.request(operation.method, path_of(operation), json=body)
-        document = (await http.get(PATH)).json()
-    schemathesis.openapi.from_dict(document)[operation.path][operation.method].validate_response(answer)
+        query = {"path": "/Shared"} if "path" in operation.needs else {}
+        answer = await http.request(operation.method, path_of(operation), params=query, json=BODIES.get(operation.takes))
+    DOCUMENT[operation.path][operation.method].validate_response(answer)
+
+
+async def test_the_document_needs_no_token(tmp_path: Path) -> None:
+    async with called_by("nobody", tmp_path) as http:
+        assert (await http.get(PATH)).json() == api_document()
 
 
 @pytest.mark.parametrize(("raw", "refusal"), HOSTILE)
@@ -74,7 +85,7 @@ async def test_a_body_that_is_no_plain_json_object_is_refused_by_every_route_tha
 ) -> None:
     async with called_by("ada", tmp_path) as http:
         for operation in OPERATIONS:
-            if operation.takes:
+            if operation.takes not in (None, bytes):
                 answer = await http.request(operation.method, path_of(operation), content=raw)
                 assert (answer.status_code, answer.json()["error_code"]) == (400, refusal.code), named(operation)
 
