@@ -1,17 +1,17 @@
 """`penstock endpoints …`: the REST API of serving endpoints from a terminal. Each command is one call, then one view of its answer."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from services.cli.endpoint_views import detail_view, event_table, list_table, prediction_table
-from services.cli.failures import StackFailure
 from services.cli.layout import cell, console, print_json
+from services.cli.metrics import metrics_table, parse_samples
 from services.cli.rollout import follow
-from services.cli.served_models import ModelVersion, Size, Sizing, ToZero, Variables, parse_model, to_config
+from services.cli.served_models import ModelVersion, Size, Sizing, ToZero, Variables, parse_model
+from services.cli.typed_bodies import config_of, read_body, read_query
 from services.cli.workspace import ENDPOINTS, ApiToken, AsJson, Host, Workspace, complete_endpoint, path_of, scoring_path
 
 endpoints = typer.Typer(help="Serving endpoints: make, change, ask and watch them.", no_args_is_help=True)
@@ -38,7 +38,7 @@ def list_endpoints(as_json: AsJson = False, host: Host = None, token: ApiToken =
     elif found:
         console().print(list_table(found))
     else:
-        console().print("there is no endpoint yet: `penstock endpoints create churn models:/churn/3` makes one")
+        console().print("there is no endpoint yet: `penstock deploy models:/churn/3` makes one")
 
 
 @endpoints.command()
@@ -174,44 +174,22 @@ def events(
         console().print(event_table(found))
 
 
+@endpoints.command()
+def metrics(name: Name, as_json: AsJson = False, host: Host = None, token: ApiToken = None) -> None:
+    """Show how often an endpoint was asked in the last minute, and how long answers take."""
+    with Workspace(host, token) as workspace:
+        samples = list(parse_samples(workspace.ask("GET", path_of(name, "metrics")).text))
+    if as_json:
+        print_json([asdict(sample) for sample in samples])
+    else:
+        console().print(metrics_table(samples))
+
+
 def show(endpoint: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(endpoint)
     else:
         console().print(detail_view(endpoint))
-
-
-def config_of(models: list[ModelVersion] | None, traffic: str | None, sizing: Sizing) -> dict[str, Any]:
-    """Raises typer.BadParameter."""
-    if not models:
-        raise typer.BadParameter("name a model, as models:/churn/3, or a body with --file")
-    return to_config(models, traffic, sizing)
-
-
-def read_body(file: typer.FileText, models: list[ModelVersion] | None, traffic: str | None, sizing: Sizing) -> dict[str, Any]:
-    """Raises typer.BadParameter for what is no JSON object, and for options that it would leave unheard."""
-    if models or traffic or sizing != Sizing():
-        raise typer.BadParameter("--file is the whole body: neither model nor option goes with it")
-    try:
-        body = json.load(file)
-    except ValueError as error:
-        raise typer.BadParameter(f"{file.name} is no JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise typer.BadParameter(f"{file.name} holds no JSON object")
-    return body
-
-
-def read_query(body: str) -> tuple[bytes, str]:
-    """What is sent, untouched, and its media type. Raises StackFailure for a file that cannot be read."""
-    if body == "-":
-        return typer.get_binary_stream("stdin").read(), "application/json"
-    if not body.startswith("@"):
-        return body.encode(), "application/json"
-    file = Path(body[1:])
-    try:
-        return file.read_bytes(), "text/csv" if file.suffix == ".csv" else "application/json"
-    except OSError as error:
-        raise StackFailure(f"{file} cannot be read: {error.strerror}") from error
 
 
 def only_entity(endpoint: Mapping[str, Any]) -> str:

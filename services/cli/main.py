@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from services.cli import launch
+from services.cli.deploy import deploy
 from services.cli.endpoints import endpoints
 from services.cli.failures import ApiRefusal, StackFailure
 from services.cli.keeper import left_behind
@@ -94,6 +95,7 @@ def show_settings(as_json: bool = typer.Option(False, "--json", help="For progra
     console.print("\nThe TOML file that PENSTOCK_CONFIG names comes second; in it, PENSTOCK_KAFKA_PORT is `port` of the table `kafka`.")
 
 
+app.command()(deploy)
 app.command()(sql)
 app.add_typer(endpoints, name="endpoints")
 app.add_typer(tokens, name="token")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from types import TracebackType
 from typing import Annotated, Any, Self
 from urllib.parse import quote
@@ -34,6 +35,7 @@ class Workspace:
         """Raises StackFailure where there is no stack to ask, and typer.BadParameter for a host without a token."""
         self.host, bearer = find_stack(host, token)
         self.is_local = host is None
+        self.token_in_shell = f"${TOKEN_VARIABLE}" if token else token_from_file()
         self._client = httpx.Client(
             base_url=self.host,
             headers={"Authorization": f"Bearer {bearer}"},
@@ -102,6 +104,11 @@ def find_stack(host: str | None, token: str | None) -> tuple[str, str]:
     if profile is None:
         raise StackFailure(f"no stack has run in {places.root}: `penstock up` starts one; --host and --token name another")
     return profile[0], token or profile[1]
+
+
+def token_from_file() -> str:
+    """How a shell reads the admin's token, so that no line shows it."""
+    return f"$(sed -n 's/^token = //p' {shlex.quote(str(load_stack_settings().places.config_file))})"
 
 
 def to_url(host: str) -> str:

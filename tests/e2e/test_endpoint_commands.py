@@ -1,6 +1,7 @@
-"""`penstock endpoints …` as a process, against a running stack."""
+"""`penstock deploy` and `penstock endpoints …` as processes, against a running stack."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from subprocess import CompletedProcess
 from typing import Any
@@ -9,15 +10,15 @@ import pytest
 
 from tests.e2e.conftest import Models, Stack
 
-NAME = "typed"
 ROWS = '{"dataframe_records": [{"x": 1}, {"x": 2.5}]}'
 
 
 @pytest.fixture
-def name(stack: Stack) -> Iterator[str]:
-    yield NAME
+def name(stack: Stack, models: Models) -> Iterator[str]:
+    """As `penstock deploy` calls the endpoint of that model."""
+    yield models.name
     with stack.client() as client:
-        client.delete(f"/api/2.0/serving-endpoints/{NAME}")
+        client.delete(f"/api/2.0/serving-endpoints/{models.name}")
 
 
 def words(done: "CompletedProcess[str]") -> list[list[str]]:
@@ -36,9 +37,15 @@ def test_an_endpoint_is_made_asked_changed_watched_and_deleted(stack: Stack, mod
         return json.loads(done.stdout)
 
     two, three = (f"models:/{models.name}/{version}" for version in (models.double, models.triple))
-    made = endpoints("create", name, two, "--no-scale-to-zero", "--env", "CANARY=hunter2")
-    assert words(made)[0] == [name, "·", "Ready"]
+    made = stack.penstock("deploy", two, "--no-scale-to-zero", "--env", "CANARY=hunter2")
+    assert words(made)[0][:3] == [name, "serves", two]
     assert f"{models.name}-{models.double}: ready" in made.stderr, "progress goes to standard error"
+    curl, penstock = made.stdout.splitlines()[-2:]
+    assert stack.token not in made.stdout
+    pasted = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=False)
+    assert json.loads(pasted.stdout) == {"predictions": [2.0]}, pasted.stderr
+    assert penstock.startswith(f"penstock endpoints query {name} ")
+    assert "runs with CANARY, whose values nobody can read back" in stack.penstock("deploy", three).stderr
     assert words(endpoints("query", name, ROWS)) == [
         ["row", "prediction"],
         ["0", "2.0"],
@@ -50,6 +57,14 @@ def test_an_endpoint_is_made_asked_changed_watched_and_deleted(stack: Stack, mod
     assert answer("query", name, ROWS) == {"predictions": [3.0, 7.5]}
     assert answer("query", name, ROWS, "--served-entity", f"{models.name}-{models.double}") == {"predictions": [2.0, 5.0]}
     assert [line[1] for line in words(endpoints("list")) if line[0] == name] == ["Ready"]
+    entity = f"{models.name}-{models.double}"
+    calls = {
+        sample["labels"].get("served_entity"): sample["value"]
+        for sample in answer("metrics", name)
+        if sample["name"] == "request_count_total"
+    }
+    assert calls[entity] >= 2
+    assert next(line for line in words(endpoints("metrics", name)) if line[0] == entity)[-1] == "ms"
     assert "hunter2" not in endpoints("get", name, "--json").stdout
 
     failed = endpoints("update", name, f"models:/{models.name}/{models.unloadable}")
@@ -65,6 +80,7 @@ def test_an_endpoint_is_made_asked_changed_watched_and_deleted(stack: Stack, mod
     assert words(endpoints("delete", name)) == []
     gone = endpoints("get", name)
     assert (gone.returncode, gone.stderr) == (1, f"penstock: Endpoint with name '{name}' does not exist.\n")
+    assert answer("create", name, two, "--no-wait")["pending_config"]["config_version"] == 1
 
 
 def test_a_host_and_a_token_name_another_caller(stack: Stack) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from services.cli.endpoints import endpoints, only_entity, read_query
+from services.cli.endpoints import endpoints, only_entity
 from services.cli.failures import StackFailure
+from services.cli.typed_bodies import read_query
 
 
 @pytest.mark.parametrize(
