@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -33,6 +34,7 @@ class ChildSpec:
     probe: Probe | None = None
     prepare: Callable[[], object] = field(default=lambda: None)  # runs once, in a thread, before the first start
     descriptors: tuple[int, ...] = ()
+    health: socket.socket | None = None  # where it answers `health.py`'s questions; kept over restarts
     may_leave: bool = False  # exit status 0 unasked means that it is done
     must_start: bool = True  # a death before it was ever ready fails the start of the stack
 
@@ -50,6 +52,7 @@ class Child:
         self._keeper = keeper
         self._changed = changed
         self._finished = finished
+        self._health = None if spec.health is None else "http://{}:{}".format(*spec.health.getsockname())
         self._began_at = time.monotonic()
         self._stopping = asyncio.Event()
         self._was_ready = asyncio.get_running_loop().create_future()
@@ -85,6 +88,7 @@ class Child:
             "restarts": self.restarts,
             "uptime_s": round(time.monotonic() - self._began_at, 1) if alive else None,
             "log": str(self.spec.log_file),
+            "health": self._health,
         }
 
     async def _run(self) -> None:
@@ -106,6 +110,8 @@ class Child:
                 self._was_ready.set_exception(failure)
                 self._was_ready.exception()  # looked at: it is also logged, and a replica has nobody who waits for it
         finally:
+            if self.spec.health:
+                self.spec.health.close()
             self._become(ChildState.STOPPED)
             self._finished(self)
 

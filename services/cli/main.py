@@ -1,5 +1,6 @@
 """The `penstock` command. A group of commands is a module of its own and is added at the end."""
 
+import asyncio
 import json
 import sys
 import time
@@ -19,7 +20,7 @@ from services.cli.principals import groups, tokens
 from services.cli.progress import Progress
 from services.cli.settings import load_stack_settings, setting_lines
 from services.cli.sql import sql
-from services.cli.status import read_status, show_ready, show_status
+from services.cli.status import add_troubles, read_status, show_ready, show_status
 from services.shared.errors import ServingError, SettingsInvalid
 
 app = typer.Typer(help="Model serving over a stream, on this machine.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -62,6 +63,7 @@ def status(as_json: bool = typer.Option(False, "--json", help="For programs.")) 
         left = len(left_behind(settings.places.journal)) if launch.is_free(settings) else 0
         found = f", but {left} processes of a killed one are left: `penstock down` ends them" if left else ": `penstock up` starts one"
         raise StackFailure(f"no stack is running in {settings.places.root}{found}")
+    asyncio.run(add_troubles(current))
     if as_json:
         print(json.dumps(current, indent=2))
     else:

@@ -17,6 +17,7 @@ from services.cli.preflight import find_java, require_disk
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
 from services.cli.redis_server import find_redis, prepare_redis, redis_command
 from services.cli.settings import StackSettings
+from services.shared.health import HEALTH_VARIABLE
 from services.shared.readiness import LISTEN_VARIABLE
 from services.shared.settings import PREFIX
 
@@ -85,13 +86,15 @@ class Stack:
     def _service(
         self, name: str, module: str, grace_s: float, descriptors: tuple[int, ...] = (), variables: Mapping[str, str] = MappingProxyType({})
     ) -> ChildSpec:
+        health = socket.create_server((LOOPBACK, 0))
         return ChildSpec(
             name=name,
             command=[sys.executable, "-m", f"services.{module}"],
-            environment={**self._environment, **variables},
+            environment={**self._environment, **variables, HEALTH_VARIABLE: str(health.fileno())},
             log_file=self.places.log_of(name),
             grace_s=grace_s,
-            descriptors=descriptors,
+            descriptors=(*descriptors, health.fileno()),
+            health=health,
         )
 
     def _kafka(self) -> ChildSpec | None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,6 +14,8 @@ from services.cli.process_names import ReplicaName, parse_replica, replica_order
 from services.cli.settings import StackSettings, without_password
 from services.shared.errors import DependencyLost
 from services.shared.node import Node
+
+HEALTH_TIMEOUT_S = 3.0
 
 Status = dict[str, Any]  # as `penstock status --json` prints it
 
@@ -39,6 +42,28 @@ def read_status(settings: StackSettings) -> Status | None:
     return dict(reply["status"])
 
 
+async def add_troubles(status: Status) -> None:
+    """Say of each process that runs why it cannot do its work now: `trouble`, null where it can or has nothing to ask."""
+    async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as http:
+        asked = [_trouble(http, process["health"]) if process["state"] == "ready" else _no_trouble() for process in status["processes"]]
+        for process, trouble in zip(status["processes"], await asyncio.gather(*asked), strict=True):
+            process["trouble"] = trouble
+
+
+async def _trouble(http: httpx.AsyncClient, health: str | None) -> str | None:
+    if health is None:
+        return None
+    try:
+        answer = await http.get(f"{health}/health/ready")
+        return None if answer.is_success else str(answer.json()["message"])
+    except (httpx.HTTPError, ValueError) as error:
+        return f"It does not answer: {error!r}"
+
+
+async def _no_trouble() -> None:
+    return None
+
+
 def ask_to_stop(settings: StackSettings) -> None:
     """Returns at once; without a supervisor it does nothing, since the keeper is at work already."""
     try:
@@ -51,6 +76,9 @@ def show_status(console: Console, status: Status) -> None:
     console.print(f"Penstock is [bold]{status['phase']}[/bold], up for {age(status['uptime_s'])}", highlight=False)
     for problem in status["problems"]:
         console.print(f"[bold red]![/] {escape(problem)}", highlight=False, soft_wrap=True)
+    for process in status["processes"]:
+        if trouble := process.get("trouble"):
+            console.print(f"[bold red]![/] {process['name']}: {escape(trouble)}", highlight=False, soft_wrap=True)
     _show_places(console, status)
     replicas = {process["name"]: replica for process in status["processes"] if (replica := parse_replica(process["name"]))}
     console.print()

@@ -24,7 +24,7 @@ from services.cli.child import Child
 from services.cli.failures import StackFailure
 from services.cli.keeper import end_groups, left_behind
 from services.cli.keeper_link import KeeperLink
-from services.cli.log_files import prune_replica_logs, rotate_all
+from services.cli.log_files import prune_build_logs, prune_replica_logs, rotate_all
 from services.cli.plan import TOPICS, ChildState, kind_of, needs_of, stop_waves
 from services.cli.preflight import require_disk
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
@@ -171,6 +171,7 @@ class Supervisor:
         replica_id, pool_id, refusing = str(request["replica_id"]), str(request["pool_id"]), bool(request["refusing"])
         if replica_id not in self._replicas:
             prune_replica_logs(self._stack.places.logs)
+            prune_build_logs(self._stack.places.logs, time.time())
             child = Child(self._stack.replica_spec(replica_id, pool_id, refusing), self._keeper, self._changed, self._forget_replica)
             self._children[child.spec.name] = child
             self._replicas[replica_id] = (pool_id, refusing)

@@ -32,6 +32,7 @@ from services.ingress.reply_reader import ReplyReader
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressServiceSettings
 from services.shared.event_log import EventLog
+from services.shared.health import health_served
 from services.shared.process import calm_garbage_collector, vital
 from services.shared.readiness import LISTEN_VARIABLE, tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
@@ -83,7 +84,9 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
     try:
         invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations, limiter, tallies)
         management = Management(settings, events, registry, pools, limiter)
-        yield routes(invocations, management, Observability(redis, events, pools, requests))
+        observability = Observability(redis, events, pools, requests)
+        async with health_served(observability.why_not_ready):  # of this process alone, where the port is all processes'
+            yield routes(invocations, management, observability)
     finally:
         for task in tasks:
             task.cancel()

@@ -160,7 +160,7 @@ class Management:
         return json_response({})
 
     async def _log(self, read: Callable[[Path, str], str], name: str, served: str, config_version: str | None) -> Response:
-        pool_id = pool_of((await self._events.refresh()).endpoint(name), served, config_version)
+        pool_id = pool_of((await self._events.refresh()).endpoint(name), served, config_version, self._logs)
         return json_response({"logs": await asyncio.to_thread(read, self._logs, pool_id)})
 
     async def _require_models(self, config: ConfigSpec) -> None:

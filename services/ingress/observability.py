@@ -20,7 +20,7 @@ from services.shared.presence import read_ingresses
 from services.shared.rights import level_of
 from services.shared.tallies import read_tallies
 
-PING_PATIENCE_S = 2.0
+PING_PATIENCE_S = 1.0
 
 
 class Observability:
@@ -53,17 +53,22 @@ class Observability:
         return Response(own_metrics(endpoints, tallies, self._pools.reports(), len(ingresses)), media_type=CONTENT_TYPE)
 
     async def ready(self) -> Response:
-        """Whether a request that comes now could be served: its rights known, its record taken, its answer read."""
+        if problem := await self.why_not_ready():
+            raise TryAgainLater(problem)
+        return json_response({"status": "ready"})
+
+    async def why_not_ready(self) -> str:
+        """Empty where a request that comes now could be served: its rights known, its record taken, its answer read."""
         if not self._events.is_confirmed():
-            raise TryAgainLater("The control log cannot be confirmed.")
+            return "The control log cannot be confirmed."
         if not self._requests.is_open():
-            raise TryAgainLater("The request log cannot be reached.")
+            return "The request log cannot be reached."
         try:
             async with asyncio.timeout(PING_PATIENCE_S):
                 await self._redis.ping()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise TryAgainLater("Redis cannot be reached.") from error
-        return json_response({"status": "ready"})
+        except (RedisError, OSError, TimeoutError):
+            return "Redis cannot be reached."
+        return ""
 
 
 async def alive() -> Response:

@@ -16,6 +16,7 @@ from services.logger.progress import HoleInRecords, settle
 from services.logger.settings import LoggerServiceSettings
 from services.logger.transport import PatientTransport
 from services.logger.writer import Record, Writer
+from services.shared.health import health_served
 from services.shared.kafka_clients import new_consumer
 from services.shared.process import end_on_doubt
 from services.shared.readiness import tell_ready
@@ -65,6 +66,9 @@ class Logger:
         ended.cancel()
         await self._dead_letters.stop()
         await self._positions.stop()
+
+    async def why_not_ready(self) -> str:
+        return "No outcome partitions are assigned." if self._owned is None else self._writer.trouble
 
     def _new_app(self) -> faust.App:
         app = new_faust_app(self._settings)
@@ -194,4 +198,6 @@ async def serve(settings: LoggerServiceSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Logger(settings).run(stop)
+    logger = Logger(settings)
+    async with health_served(logger.why_not_ready):
+        await logger.run(stop)

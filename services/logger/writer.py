@@ -50,6 +50,7 @@ class Writer:
         self._settings = settings
         self._dead_letters = dead_letters
         self._tables: dict[str, OpenTable] = {}
+        self.trouble = ""  # why nothing is logged at the moment
         self._retry_at: dict[str, float] = {}  # failed tables → monotonic second of the next try
         meter = metrics.get_meter("penstock")
         self._rows = meter.create_counter(LOGGED_ROWS, "{row}", "rows appended to inference tables")
@@ -96,6 +97,7 @@ class Writer:
             try:
                 appended = await asyncio.to_thread(self._append_once, name, deliveries)
             except DiskFull as error:
+                self.trouble = "No space is left for inference tables."
                 log.error("no space left for inference tables, waiting", extra={"table": name, "error": str(error)})
             except TableBroken as error:
                 tries_left -= 1
@@ -107,6 +109,7 @@ class Writer:
             else:
                 if self._retry_at.pop(name, None) is not None:
                     log.info("failed table works again", extra={"table": name})
+                self.trouble = ""
                 return appended
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)

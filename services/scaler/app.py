@@ -16,6 +16,7 @@ from services.scaler.retiring import RetiringPools
 from services.scaler.serving import ServingPool
 from services.scaler.settings import ScalerServiceSettings
 from services.shared.event_log import EventLog
+from services.shared.health import health_served
 from services.shared.kafka_clients import new_consumer, new_producer
 from services.shared.node import Node
 from services.shared.process import until_stopped
@@ -36,6 +37,9 @@ async def run(settings: ScalerServiceSettings) -> None:
     def new_serving() -> ServingPool:
         return ServingPool(settings.scaler, events, backend, redis, lag, topics, sink)
 
+    async def why_not_ready() -> str:
+        return loop.trouble if events.is_confirmed() else "The control log cannot be confirmed."
+
     loop = ControlLoop(events, backend, redis, lag, topics, RetiringPools(events, backend, lag, topics, sink), new_serving)
     tasks = [
         asyncio.create_task(nudges.run(), name="nudges"),
@@ -43,7 +47,8 @@ async def run(settings: ScalerServiceSettings) -> None:
     ]
     tell_ready()
     try:
-        await until_stopped(tasks)
+        async with health_served(why_not_ready):
+            await until_stopped(tasks)
     finally:
         for task in tasks:
             task.cancel()

@@ -44,6 +44,7 @@ class ControlLoop:
         self._new_serving = new_serving
         self._serving: dict[str, ServingPool] = {}
         self._made: set[str] = set()
+        self.trouble = ""  # why the last tick was cut short
 
     async def run(self, leadership: Leadership, nudges: Nudges, tick_s: float) -> None:
         """Tick until cancelled. A tick that met a lost dependency changes nothing more; the next one looks again."""
@@ -53,7 +54,9 @@ class ControlLoop:
             seen = self._events.snapshot().next_offset
             try:
                 await self.tick(time.monotonic(), nudged)
+                self.trouble = ""
             except (DependencyLost, KafkaError, RedisError, OSError) as error:
+                self.trouble = f"The last look at the pools was cut short: {error!r}"
                 log.warning("tick was cut short; sizes are held", extra={"error": repr(error)})
                 await asyncio.sleep(tick_s)
             await self._wait(nudges, seen, tick_s)

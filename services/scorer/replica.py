@@ -24,6 +24,7 @@ from services.shared.clock import now_ms
 from services.shared.endpoints import Pool
 from services.shared.errors import SettingsInvalid
 from services.shared.event_log import EventLog
+from services.shared.health import health_served
 from services.shared.presence import REPORT_EVERY_S, ReplicaReport, report_replica
 from services.shared.process import calm_garbage_collector, until_stopped
 from services.shared.readiness import tell_ready
@@ -42,8 +43,9 @@ async def run(settings: ScorerServiceSettings) -> None:
     serving = asyncio.create_task(replica.serve(), name="serve")
     reporting = asyncio.create_task(replica.report(), name="report")
     try:
-        await until_stopped([serving, reporting])
-        await replica.drain(serving)
+        async with health_served(replica.why_not_ready):
+            await until_stopped([serving, reporting])
+            await replica.drain(serving)
     finally:
         for task in (serving, reporting):
             task.cancel()
@@ -86,6 +88,11 @@ class Replica:
         await self._enter("ready")
         tell_ready()
         await self._serve_with(self._host)
+
+    async def why_not_ready(self) -> str:
+        if self._phase != "ready":
+            return f"The replica is {self._phase}." if not self._message else self._message
+        return self._lanes.trouble if self._lanes else ""
 
     async def report(self) -> None:
         while True:

@@ -51,6 +51,10 @@ def test_up_serves_and_down_leaves_nothing(own_stack: OwnStack) -> None:
     own_stack.up()
     status = own_stack.status()
     assert {process["state"] for process in status["processes"]} == {"ready"}
+    asked = {process["name"]: process["health"] for process in status["processes"] if process["health"]}
+    assert asked.keys() == {"ingress-0", "scaler", "logger"}
+    assert [httpx.get(f"{health}/health/live", trust_env=False).status_code for health in asked.values()] == [200] * 3
+    assert not [process for process in status["processes"] if process["trouble"]]
     config_file = Path(status["config_file"])
     assert stat.S_IMODE(config_file.stat().st_mode) == 0o600
     answer = httpx.get(

@@ -41,6 +41,10 @@ def test_a_problem_stands_before_everything_else() -> None:
     assert shown(problems=("the disk is nearly full",))[1] == "! the disk is nearly full"
 
 
+def test_what_a_process_cannot_do_now_stands_at_the_top() -> None:
+    assert shown(process("logger") | {"trouble": "No space is left."})[1] == "! logger: No space is left."
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0.4, "0 s"), (59.9, "59 s"), (114, "1m 54s"), (7_260, "2h 1m"), (266_400, "3d 2h")],
