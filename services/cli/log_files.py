@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 ROTATE_BYTES = 20 * 1024 * 1024
+BUILD_LOGS_KEPT_S = 30 * 24 * 3600  # as Databricks keeps them (databricks_surface §1.2)
 REPLICA_LOGS_KEPT = 40  # every replica has its own, and replicas come and go
 
 
@@ -24,6 +25,13 @@ def prune_replica_logs(folder: Path) -> None:
     newest_first = sorted(folder.glob("scorer-*.log*"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in newest_first[REPLICA_LOGS_KEPT:]:
         file.unlink(missing_ok=True)
+
+
+def prune_build_logs(folder: Path, now: float) -> None:
+    """`now` is seconds since the epoch."""
+    for file in folder.glob("build-*.log"):
+        if now - file.stat().st_mtime > BUILD_LOGS_KEPT_S:
+            file.unlink(missing_ok=True)
 
 
 def tail(log_file: Path, lines: int) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from services.shared.endpoints import Config, Endpoint
 from services.shared.errors import ParameterInvalid, RequestRejected
 
+MAX_DIGITS = 9  # of a config version
 NEWEST_BYTES = 1024 * 1024  # of each file
 TOLD = ("model output", "model worker died under a request", "evaluation took too long, replacing the model worker")
 
@@ -20,20 +21,31 @@ class ServedEntityNotFound(RequestRejected):
         super().__init__(f"Endpoint '{endpoint}' has no served entity '{served}' in that version of its config.")
 
 
-def pool_of(endpoint: Endpoint, served: str, config_version: str | None) -> str:
+def pool_of(endpoint: Endpoint, served: str, config_version: str | None, folder: Path) -> str:
     """The pool of a served entity: of the pending or failed config if that has one, else of the active, unless a version is asked for.
 
+    Of a config that is gone the build logs in `folder` tell: the newest that this version could have used.
     Raises ServedEntityNotFound, or ParameterInvalid for a version that is no number.
     """
     configs: Iterable[Config] = [config for config in (endpoint.pending, endpoint.active) if config is not None]
     if config_version is not None:
-        if not (config_version.isascii() and config_version.isdigit()):
+        if not (config_version.isascii() and config_version.isdigit() and len(config_version) <= MAX_DIGITS):
             raise ParameterInvalid(f"'config_version' must be a number; got '{config_version}'.")
         configs = [config for config in configs if str(config.version) == config_version.lstrip("0")]
     for config in configs:
         if served in config.entities:
             return config.entities[served].pool_id
+    versions = _built_versions(folder, f"build-{endpoint.endpoint_id}-{served}-")
+    if fitting := [version for version in versions if config_version is None or version <= int(config_version) <= endpoint.latest_version]:
+        return f"{endpoint.endpoint_id}-{served}-{max(fitting)}"
     raise ServedEntityNotFound(endpoint.name, served)
+
+
+def _built_versions(folder: Path, prefix: str) -> Iterator[int]:
+    for file in folder.glob("build-*.log"):
+        version = file.stem.removeprefix(prefix)
+        if file.stem.startswith(prefix) and version.isdigit():
+            yield int(version)
 
 
 def build_log(folder: Path, pool_id: str) -> str:

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from services.cli.failures import StackFailure
-from services.cli.log_files import ROTATE_BYTES, rotate_all
+from services.cli.log_files import ROTATE_BYTES, prune_build_logs, rotate_all
 from services.cli.log_viewer import matching_logs, recent_lines
 
 POOL = "5e090088725d4ea69812363f5619cfd1-fraud-1-2"
@@ -18,6 +19,14 @@ def test_a_large_log_is_emptied_under_its_writer_who_goes_on_at_its_beginning(tm
     assert (tmp_path / "large.log").read_text() == "next\n"
     assert (tmp_path / "large.log.old").stat().st_size == ROTATE_BYTES + 1
     assert (tmp_path / "small.log").read_text() == "kept\n"
+
+
+def test_build_logs_are_kept_for_thirty_days(tmp_path: Path) -> None:
+    for name, age_days in {"build-old": 31, "build-new": 29, "scorer-old": 31}.items():
+        (tmp_path / f"{name}.log").touch()
+        os.utime(tmp_path / f"{name}.log", (0, -age_days * 86_400 + 10**9))
+    prune_build_logs(tmp_path, 10**9)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["build-new.log", "scorer-old.log"]
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,26 @@ FAILED = fold(failed("a", version=2), state=UPDATING)
         pytest.param(FAILED, "1", "e1-a-1", id="the one that was asked for"),
     ],
 )
-def test_pool_of(state: ControlState, version: str | None, pool_id: str) -> None:
-    assert pool_of(state.endpoints["churn"], "a", version) == pool_id
+def test_pool_of(state: ControlState, version: str | None, pool_id: str, tmp_path: Path) -> None:
+    assert pool_of(state.endpoints["churn"], "a", version, tmp_path) == pool_id
+
+
+LATER = fold(requested(config("3"), 2), ready("a", version=3), state=FAILED)
+
+
+@pytest.mark.parametrize(
+    ("served", "version", "pool_id"),
+    [
+        pytest.param("a", "2", "e1-a-2", id="of a failed update that another followed"),
+        pytest.param("old", None, "e1-old-2", id="of an entity no config has any more, the newest"),
+        pytest.param("old", "1", "e1-old-1", id="of the version that was asked for"),
+        pytest.param("old", "3", "e1-old-2", id="of one that went on with the pool it found"),
+    ],
+)
+def test_pools_of_configs_that_are_gone(served: str, version: str | None, pool_id: str, tmp_path: Path) -> None:
+    for built in ("e1-a-1", "e1-a-2", "e1-old-1", "e1-old-2", "e1-old-9-1", "e2-old-3"):
+        (tmp_path / f"build-{built}.log").touch()
+    assert pool_of(LATER.endpoints["churn"], served, version, tmp_path) == pool_id
 
 
 @pytest.mark.parametrize(
@@ -34,11 +52,12 @@ def test_pool_of(state: ControlState, version: str | None, pool_id: str) -> None
         pytest.param("b", None, ServedEntityNotFound, id="no such entity"),
         pytest.param("a", "7", ServedEntityNotFound, id="no such version"),
         pytest.param("a", "../1", ParameterInvalid, id="no version at all"),
+        pytest.param("a", "1" * 5_000, ParameterInvalid, id="a number nobody can read"),
     ],
 )
-def test_what_is_not_there(served: str, version: str | None, error: type[Exception]) -> None:
+def test_what_is_not_there(served: str, version: str | None, error: type[Exception], tmp_path: Path) -> None:
     with pytest.raises(error):
-        pool_of(SERVING.endpoints["churn"], served, version)
+        pool_of(SERVING.endpoints["churn"], served, version, tmp_path)
 
 
 def entry(time: str, message: str, **more: str) -> str:
