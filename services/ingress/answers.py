@@ -333,3 +333,36 @@ class TelemetryTaken(TypedDict):
     errors: list[Any]
     numSuccess: int
     numProtoSuccess: int
+
+
+@_exact
+class SecretScopeItem(TypedDict):
+    name: str
+    backend_type: Literal["DATABRICKS"]
+
+
+@_exact
+class SecretScopeList(TypedDict):
+    scopes: list[SecretScopeItem]
+
+
+@_exact
+class SecretItem(TypedDict):
+    key: str
+    last_updated_timestamp: int
+
+
+@_exact
+class SecretList(TypedDict):
+    secrets: list[SecretItem]
+
+
+@_exact
+class SecretAcl(TypedDict):
+    principal: str
+    permission: Literal["READ", "WRITE", "MANAGE"]
+
+
+@_exact
+class SecretAcls(TypedDict):
+    items: list[SecretAcl]

@@ -28,6 +28,7 @@ from services.ingress.payloads import (
     TagsInput,
 )
 from services.ingress.permissions import PERMISSIONS, PermissionsInput
+from services.ingress.secret_scopes import SECRETS, AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
 from services.ingress.unsupported import ROUTES
 from services.ingress.workspace import API as WORKSPACE
 from services.ingress.workspace import IMPORT_FILE, DeleteInput, FolderInput
@@ -104,6 +105,37 @@ def _in_workspace() -> tuple[Operation, ...]:
     )
 
 
+def _of_secrets() -> tuple[Operation, ...]:
+    scope, principal = {"scope": _ANY_TEXT}, {"principal": _ANY_TEXT}
+
+    def row(method: str, path: str, summary: str, gives: Any, takes: Any = None, query: Any = None) -> Operation:
+        query = query or {}
+        refusals = frozenset({403, 404})
+        return Operation(method, f"{SECRETS}/{path}", summary, gives, takes, query, frozenset(query), is_limited=False, refusals=refusals)
+
+    return (
+        Operation("GET", f"{SECRETS}/scopes/list", "The secret scopes the caller may read", answers.SecretScopeList),
+        Operation(
+            "POST",
+            f"{SECRETS}/scopes/create",
+            "Create a secret scope",
+            answers.Nothing,
+            CreateScopeInput,
+            is_limited=False,
+            refusals=frozenset({409}),
+        ),
+        row("POST", "scopes/delete", "Delete a secret scope and all that is in it", answers.Nothing, ScopeInput),
+        row("POST", "put", "Add a secret, or replace its value", answers.Nothing, PutSecretInput),
+        row("GET", "list", "The keys of the secrets in a scope", answers.SecretList, query=scope),
+        row("POST", "delete", "Delete a secret", answers.Nothing, SecretInput),
+        Operation("GET", f"{SECRETS}/get", "Values of secrets are never returned", None, refusals=frozenset({400})),
+        row("POST", "acls/put", "Say what a principal may do with a scope", answers.Nothing, PutAclInput),
+        row("GET", "acls/get", "What a principal may do by an entry of its own", answers.SecretAcl, query=scope | principal),
+        row("GET", "acls/list", "The access control list of a scope", answers.SecretAcls, query=scope),
+        row("POST", "acls/delete", "Delete an entry of the list", answers.Nothing, AclInput),
+    )
+
+
 _CONFLICT = frozenset({409})
 OPERATIONS = (
     Operation("GET", "/.well-known/databricks-config", "What clients ask a host first", answers.HostMetadata, is_public=True),
@@ -133,6 +165,7 @@ OPERATIONS = (
     Operation("PATCH", PERMISSIONS, "Add to the permissions", answers.AccessControl, PermissionsInput),
     Operation("GET", f"{PERMISSIONS}/permissionLevels", "The levels there are", answers.PermissionLevels),
     *_in_workspace(),
+    *_of_secrets(),
     *(Operation(method, path, f"{what} are not offered", None, refusals=frozenset({400})) for method, path, what in ROUTES),
 )
 SCORING = (

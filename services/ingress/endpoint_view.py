@@ -107,7 +107,7 @@ def _entity(entity: ServedEntity, endpoint: Endpoint, reports: PoolReports) -> d
     }
     view |= {name: value for name, value in sized.items() if value is not None}
     if spec.environment_vars:
-        view["environment_vars"] = dict.fromkeys(spec.environment_vars, REDACTED)
+        view["environment_vars"] = {name: spec.secret_references.get(name, REDACTED) for name in spec.environment_vars}
     return view
 
 

@@ -31,8 +31,11 @@ from services.ingress.permissions import Guard, Permissions, permission_routes
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.registry import Registry
+from services.ingress.secret_rights import readable_secret
+from services.ingress.secret_scopes import SecretScopes, secret_routes
 from services.ingress.settings import IngressServiceSettings
 from services.ingress.unsupported import unsupported_routes
+from services.ingress.variables import Sealing
 from services.ingress.workspace import Workspace, workspace_routes
 from services.ingress.workspace_files import WorkspaceFiles
 from services.shared.clock import now_ms
@@ -72,12 +75,13 @@ class Management:
         self.lifecycle = Lifecycle(events, pools, self._quota)
         self.openapi = OpenApi(events, registry)
         self.permissions = Permissions(events)
+        self.secrets = SecretScopes(events, self._box)
         self.workspace = Workspace(events, WorkspaceFiles(settings.workspace_folder))
         self.guard = Guard(events, limiter)
 
     async def create(self, request: Request, caller: Token) -> Response:
         sent = parse_create(await read_json_object(request))
-        config = to_config_spec(sent.config, sent.name, self._box.seal)
+        config = to_config_spec(sent.config, sent.name, self._sealing(caller, await self._events.refresh()))
         gateway = to_gateway(sent.ai_gateway, sent.name) if sent.ai_gateway else {}
         gateway |= to_legacy_limits(sent)
         if gateway.get("inference_table_config") and config.auto_capture:
@@ -110,9 +114,11 @@ class Management:
         level = require(Level.CAN_VIEW, caller, endpoint, state)
         return json_response(detailed(endpoint, self._pools.reports(), level.name))
 
-    async def update_config(self, name: str, request: Request) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
-        config = to_config_spec(parse_config(await read_json_object(request)), name, self._box.seal)
+    async def update_config(self, name: str, request: Request, caller: Token) -> Response:
+        sent = parse_config(await read_json_object(request))
+        state = await self._events.refresh()
+        endpoint = state.endpoint(name)
+        config = to_config_spec(sent, name, self._sealing(caller, state))
         if config.auto_capture and endpoint.gateway.get("inference_table_config"):
             raise ParameterInvalid("This endpoint logs by 'ai_gateway.inference_table_config'; both at once are not possible.")
         await self._require_models(config)
@@ -163,6 +169,9 @@ class Management:
         pool_id = pool_of((await self._events.refresh()).endpoint(name), served, config_version, self._logs)
         return json_response({"logs": await asyncio.to_thread(read, self._logs, pool_id)})
 
+    def _sealing(self, caller: Token, state: ControlState) -> Sealing:
+        return Sealing(self._box.seal, lambda scope, key: readable_secret(scope, key, caller, state))
+
     async def _require_models(self, config: ConfigSpec) -> None:
         for entity in config.entities:
             await self._registry.require(entity)
@@ -178,6 +187,7 @@ def management_app(management: Management, observability: Observability) -> Fast
     app.include_router(_endpoint_routes(management))
     caller = [Depends(management.guard.caller)]
     app.include_router(permission_routes(management.permissions, management.guard))
+    app.include_router(secret_routes(management.secrets, management.guard))
     app.include_router(workspace_routes(management.workspace, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
@@ -199,6 +209,9 @@ def _endpoint_routes(management: Management) -> APIRouter:
     async def get(name: str, token: Any = caller) -> Response:
         return await management.get(name, token)
 
+    async def update_config(name: str, request: Request, token: Any = caller) -> Response:
+        return await management.update_config(name, request, token)
+
     async def me(token: Any = caller) -> Response:
         who = {"id": token.token_id, "userName": token.principal, "displayName": token.principal, "active": True}
         return json_response(who, headers={"X-Databricks-Org-Id": WORKSPACE_ID})
@@ -208,7 +221,7 @@ def _endpoint_routes(management: Management) -> APIRouter:
         router.add_api_route(path, listed, methods=["GET"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}", get, methods=["GET"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}", management.delete, methods=["DELETE"])
-    router.add_api_route(f"{ENDPOINTS}/{{name}}/config", management.update_config, methods=["PUT"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/config", update_config, methods=["PUT"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/config:cancel", management.cancel_update, methods=["POST"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/ai-gateway", management.put_gateway, methods=["PUT"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/tags", management.change_tags, methods=["PATCH"])

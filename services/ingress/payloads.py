@@ -5,26 +5,25 @@ Fields that would change behaviour and are not built are refused; fields that wo
 """
 
 import re
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from services.ingress.variables import MAX_ENVIRONMENT_VARS, VARIABLE, Sealing, to_variables
 from services.shared.control_events import SIZE_CONCURRENCY, ConfigSpec, EntitySpec, Notifications, RateLimit, Route, TableConfig
 from services.shared.errors import ParameterInvalid
+from services.shared.settings import MIB
 
 MAX_ENTITIES = 15  # databricks_surface §1.3: docs say 10, the live limit was seen at 15
-MAX_ENVIRONMENT_VARS = 30
 MAX_CONCURRENCY = 200  # databricks_surface §2.4: what a workspace may provision; each 4 are a process and a partition
 MAX_RATE_LIMITS = 20
+MAX_SEALED_VARIABLES = 2 * MIB  # characters: a secret of 128 KB may stand behind each of hundreds, and the config is one record
 MAX_NAME = 63
 MAX_CALLS = 2**31 - 1
 WORKLOAD_TYPES = ["CPU", "CPU_MEDIUM", "CPU_LARGE"]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _FLAGS = {"true": True, "True": True, "false": False, "False": False}
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(r"\{\{\s*secrets/")
 
 
 def _name(value: str) -> str:
@@ -67,7 +66,7 @@ Variables = Annotated[
         {
             "type": "object",
             "maxProperties": MAX_ENVIRONMENT_VARS,
-            "propertyNames": {"pattern": f"^{_VARIABLE.pattern}$"},
+            "propertyNames": {"pattern": f"^{VARIABLE.pattern}$"},
             "additionalProperties": {"type": ["string", "number"]},
         }
     ),
@@ -189,18 +188,20 @@ def parse_config(body: dict[str, Any]) -> ConfigInput:
     return parse(ConfigInput, body)
 
 
-def to_config_spec(config: ConfigInput, endpoint: str, seal: Callable[[str], str]) -> ConfigSpec:
-    """Turn a config as sent into the spec that is logged; `seal` encrypts the values of environment variables.
+def to_config_spec(config: ConfigInput, endpoint: str, sealing: Sealing) -> ConfigSpec:
+    """Turn a config as sent into the spec that is logged.
 
     Raises ParameterInvalid for anything that contradicts itself: shares that do not sum to 100, a route to nobody, two
-    entities of one name, sizes that exclude each other.
+    entities of one name, sizes that exclude each other; and for variables that cannot be given.
     """
     sent = config.served_entities or config.served_models
     if not sent:
         raise ParameterInvalid("The config needs at least one served entity ('served_entities').")
     if len(sent) > MAX_ENTITIES:
         raise ParameterInvalid(f"An endpoint holds at most {MAX_ENTITIES} served entities; {len(sent)} were given.")
-    entities = tuple(_to_entity(entity, seal) for entity in sent)
+    entities = tuple(_to_entity(entity, sealing) for entity in sent)
+    if sum(len(value) for entity in entities for value in entity.environment_vars.values()) > MAX_SEALED_VARIABLES:
+        raise ParameterInvalid("The environment variables of the config, with the secrets they refer to, are longer than 1.5 MiB in all.")
     names = [entity.name for entity in entities]
     if len(set(names)) != len(names):
         raise ParameterInvalid(f"Served entity names must be unique within the endpoint; got {', '.join(names)}.")
@@ -284,13 +285,14 @@ def parse(kind: type[InputT], body: dict[str, Any]) -> InputT:
         raise ParameterInvalid("Invalid request: " + "; ".join(faults)) from error
 
 
-def _to_entity(sent: EntityInput, seal: Callable[[str], str]) -> EntitySpec:
+def _to_entity(sent: EntityInput, sealing: Sealing) -> EntitySpec:
     model_name, model_version = sent.entity_name or sent.model_name, sent.entity_version or sent.model_version
     if sent.external_model is not None:
         raise ParameterInvalid("External models are not supported; serve a model registered in MLflow.")
     if not model_name or not model_version:
         raise ParameterInvalid("Each served entity needs 'entity_name' and 'entity_version'.")
     _check_size(sent)
+    variables = to_variables(sent.environment_vars, sealing)
     return EntitySpec(
         name=sent.name or _default_name(model_name, model_version),
         model_name=model_name,
@@ -300,7 +302,8 @@ def _to_entity(sent: EntityInput, seal: Callable[[str], str]) -> EntitySpec:
         min_provisioned_concurrency=sent.min_provisioned_concurrency,
         max_provisioned_concurrency=sent.max_provisioned_concurrency,
         scale_to_zero_enabled=sent.scale_to_zero_enabled,
-        environment_vars=_sealed(sent.environment_vars, seal),
+        environment_vars=variables.sealed,
+        secret_references=variables.references,
     )
 
 
@@ -324,19 +327,6 @@ def _default_name(model_name: str, model_version: str) -> str:
     """`{model leaf}-{version}`, e.g. `churn-3` (databricks_surface §1.3)."""
     leaf = model_name.rsplit(".", 1)[-1]
     return re.sub(r"[^A-Za-z0-9_-]", "-", f"{leaf}-{model_version}")[:MAX_NAME]
-
-
-def _sealed(variables: dict[str, str], seal: Callable[[str], str]) -> dict[str, str]:
-    if len(variables) > MAX_ENVIRONMENT_VARS:
-        raise ParameterInvalid(f"A served entity takes at most {MAX_ENVIRONMENT_VARS} environment variables; {len(variables)} were given.")
-    for name, value in variables.items():
-        if not _VARIABLE.fullmatch(name):
-            raise ParameterInvalid(f"'{name}' is no name of an environment variable.")
-        if "\0" in value:
-            raise ParameterInvalid(f"Environment variable '{name}' holds a NUL character, which no process can be given.")
-        if _SECRET.search(value):
-            raise ParameterInvalid(f"Environment variable '{name}' refers to a secret; secret scopes are not supported yet.")
-    return {name: seal(value) for name, value in variables.items()}
 
 
 def _to_routes(traffic: TrafficInput | None, names: list[str]) -> tuple[Route, ...]:

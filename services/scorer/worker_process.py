@@ -1,6 +1,7 @@
 """One model worker process as its host sees it: frames over a socketpair, output captured and redacted."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -165,18 +166,13 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
     """
     spec.scratch.mkdir(parents=True, exist_ok=True)
     ours, theirs = socket.socketpair()
-    command = [str(spec.python), "-s", str(START), str(theirs.fileno()), str(spec.model), str(LANES_PER_REPLICA)]
-    with theirs:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=spec.scratch,
-            env=spec.environment(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C in a terminal is the host's business
-        )
+    try:
+        process = await _spawn(spec, theirs)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
     assert process.stdout is not None
     secrets = to_secrets(spec.variables.values())
     output = asyncio.create_task(_relay(process.stdout, secrets), name="model-worker-output")
@@ -205,6 +201,26 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
     traits = Traits(header["row_wise"], header["waits"], header["why"])
     log.info("model is loaded", extra=traits._asdict())
     return WorkerProcess(process, reader, writer, output, secrets, traits, usage, watching)
+
+
+async def _spawn(spec: WorkerSpec, channel: socket.socket) -> Process:
+    """Raises DeploymentFailed for variables that are longer than the system hands to a process: 128 KiB each on Linux."""
+    command = [str(spec.python), "-s", str(START), str(channel.fileno()), str(spec.model), str(LANES_PER_REPLICA)]
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            cwd=spec.scratch,
+            env=spec.environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            pass_fds=[channel.fileno()],
+            start_new_session=True,  # Ctrl-C in a terminal is the host's business
+        )
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        raise DeploymentFailed("The environment variables, with the secrets in them, are longer than the system allows.") from error
 
 
 def _kill(pid: int) -> None:

@@ -1,7 +1,7 @@
 """What is written to `penstock.control`: the events, the specs inside them, and their JSON form.
 
 Every event carries its own id (a repeat gets the first verdict) and, if it is about an endpoint, the endpoint's id and the
-version it was decided on (R9). Values of `environment_vars` are sealed before they get here (R16).
+version it was decided on (R9). Values of `environment_vars` and of secrets are sealed before they get here (R16).
 """
 
 from enum import StrEnum
@@ -30,6 +30,7 @@ class EntitySpec(_Frozen):
     max_provisioned_concurrency: int | None = None
     scale_to_zero_enabled: bool = False
     environment_vars: dict[str, str] = {}  # name → sealed value
+    secret_references: dict[str, str] = {}  # name → `{{secrets/scope/key}}`, where the value is a secret's, as of the request
 
     @property
     def concurrency(self) -> tuple[int, int]:
@@ -138,6 +139,52 @@ class GroupChanged(_Event):
     type: Literal["GroupChanged"] = "GroupChanged"
     name: str
     members: tuple[str, ...]
+
+
+class SecretScopeCreated(_Event):
+    """`manager` is the name of the user, service principal or group that may do everything with it."""
+
+    type: Literal["SecretScopeCreated"] = "SecretScopeCreated"
+    scope_id: str = Field(default_factory=lambda: uuid4().hex)
+    name: str
+    manager: str
+
+
+class SecretScopeDeleted(_Event):
+    """Its secrets and its access control list go with it."""
+
+    type: Literal["SecretScopeDeleted"] = "SecretScopeDeleted"
+    scope_id: str
+
+
+class SecretPut(_Event):
+    """Adds a secret, or replaces its value."""
+
+    type: Literal["SecretPut"] = "SecretPut"
+    scope_id: str
+    key: str
+    sealed: str
+
+
+class SecretDeleted(_Event):
+    type: Literal["SecretDeleted"] = "SecretDeleted"
+    scope_id: str
+    key: str
+
+
+class SecretAclPut(_Event):
+    """Adds an entry for a principal, a user, service principal or group, or replaces it."""
+
+    type: Literal["SecretAclPut"] = "SecretAclPut"
+    scope_id: str
+    principal: str
+    permission: Literal["READ", "WRITE", "MANAGE"]
+
+
+class SecretAclDeleted(_Event):
+    type: Literal["SecretAclDeleted"] = "SecretAclDeleted"
+    scope_id: str
+    principal: str
 
 
 class EndpointCreated(_Event):
@@ -279,7 +326,8 @@ EndpointEvent = (
     | EntityReady
     | EntityFailed
 )
-ControlEvent = EndpointEvent | PoolRemoved | TokenCreated | TokenRevoked | GroupChanged
+SecretEvent = SecretScopeCreated | SecretScopeDeleted | SecretPut | SecretDeleted | SecretAclPut | SecretAclDeleted
+ControlEvent = EndpointEvent | SecretEvent | PoolRemoved | TokenCreated | TokenRevoked | GroupChanged
 
 _EVENTS: TypeAdapter[ControlEvent] = TypeAdapter(Annotated[ControlEvent, Field(discriminator="type")])
 

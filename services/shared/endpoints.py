@@ -1,4 +1,4 @@
-"""Endpoint, pool and token state: a fold over the control log, pure and the same in every process (`design.md` §5)."""
+"""Endpoint, pool, token and secret state: a fold over the control log, pure and the same in every process (`design.md` §5)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +28,7 @@ from services.shared.control_events import (
     PrincipalKind,
     RateLimit,
     RateLimitsChanged,
+    SecretEvent,
     TableConfig,
     TagsChanged,
     TokenCreated,
@@ -36,6 +37,7 @@ from services.shared.control_events import (
 )
 from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, QuotaExceeded, RequestRejected
 from services.shared.milestones import KEPT, Milestone, milestones_of
+from services.shared.secret_scopes import Scopes, apply_secret_event
 
 ADMINS = "admins"  # the group whose members may do everything
 FIRST_ADMIN = "admin"  # whose token `penstock up` makes
@@ -160,6 +162,7 @@ class ControlState:
     pools: Mapping[str, Pool] = field(default_factory=dict)  # by pool id, until removed
     tokens: Mapping[str, Token] = field(default_factory=dict)  # by sha256 of the token
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {ADMINS: (FIRST_ADMIN,)})  # name → members
+    scopes: Scopes = field(default_factory=dict)  # of secrets
     verdicts: Mapping[str, RequestRejected | None] = field(default_factory=dict)  # event id → None (accepted) or why not
 
     def endpoint(self, name: str) -> Endpoint:
@@ -198,6 +201,8 @@ def apply_event(state: ControlState, offset: int, event: ControlEvent | None) ->
 
 
 def _apply(state: ControlState, offset: int, event: ControlEvent) -> ControlState:
+    if isinstance(event, SecretEvent):
+        return replace(state, scopes=apply_secret_event(state.scopes, event))
     match event:
         case TokenCreated():
             token = Token(event.token_id, event.principal, event.kind, event.at_ms, event.expires_ms, event.comment)

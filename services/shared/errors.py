@@ -52,8 +52,14 @@ class EndpointNotFound(RequestRejected):
         self.name = name
 
 
+class SecretNotFound(RequestRejected):
+    """No secret scope, secret or access control entry of that name, or none the caller may see."""
+
+    code = "RESOURCE_DOES_NOT_EXIST"
+
+
 class AlreadyExists(RequestRejected):
-    """A create lost against an endpoint of the same name."""
+    """A create lost against an endpoint, or a secret scope, of the same name."""
 
     code = "RESOURCE_ALREADY_EXISTS"
 
@@ -68,6 +74,12 @@ class QuotaExceeded(RequestRejected):
     """A create or update would provision more than the workspace may. A 400: waiting cures no quota, and clients repeat a 429."""
 
     code = "INVALID_PARAMETER_VALUE"
+
+
+class LimitExceeded(RequestRejected):
+    """The workspace, or a secret scope, holds as many of them as it may."""
+
+    code = "RESOURCE_LIMIT_EXCEEDED"
 
 
 class PayloadTooLarge(RequestRejected):

@@ -1,4 +1,4 @@
-"""Seals values of `environment_vars` before they reach a log or topic (R16)."""
+"""Seals values of `environment_vars` and of secrets before they reach a log or topic (R16)."""
 
 import base64
 import os
@@ -10,9 +10,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from services.shared.errors import SettingsInvalid
 
+NONCE_BYTES = 16
+_EMPTY = b"\0"  # what an empty value is sealed as: the cipher takes nothing shorter
+
 
 class SecretBox:
-    """AES-SIV (RFC 5297): the same value seals to the same text, so that an unchanged entity is seen to be unchanged."""
+    """AES-SIV (RFC 5297)."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESSIV(key)
@@ -28,15 +31,29 @@ class SecretBox:
             raise SettingsInvalid(f"{path} is not a key file of Penstock") from error
 
     def seal(self, value: str) -> str:
-        return base64.b64encode(self._cipher.encrypt(value.encode() or b"\0", None)).decode()
+        """The same value seals to the same text, so that an unchanged entity is seen to be unchanged."""
+        return self._sealed(value)
+
+    def seal_anew(self, value: str) -> str:
+        """To another text each time, so that nobody who reads the log can tell whether a secret is the value they think of."""
+        nonce = os.urandom(NONCE_BYTES)
+        return f"{_encoded(nonce)}.{self._sealed(value, nonce)}"
 
     def open(self, sealed: str) -> str:
-        """Raises SettingsInvalid when the value was sealed with another key."""
+        """What `seal` or `seal_anew` was given. Raises SettingsInvalid when it was sealed with another key."""
+        *nonce, text = map(base64.b64decode, sealed.split("."))
         try:
-            value = self._cipher.decrypt(base64.b64decode(sealed), None)
+            value = self._cipher.decrypt(text, nonce)
         except InvalidTag as error:
             raise SettingsInvalid("an environment variable was sealed with another key file") from error
-        return "" if value == b"\0" else value.decode()
+        return "" if value == _EMPTY else value.decode()
+
+    def _sealed(self, value: str, *nonce: bytes) -> str:
+        return _encoded(self._cipher.encrypt(value.encode() or _EMPTY, [*nonce]))
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _make_key(path: Path) -> None:

@@ -72,7 +72,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def key_file(self) -> Path:
-        """The key `environment_vars` are sealed with; never in a log or topic (R16)."""
+        """The key `environment_vars` and secrets are sealed with; never in a log or topic (R16)."""
         return self.state.absolute() / "secret.key"
 
     @classmethod

@@ -11,6 +11,7 @@ from services.ingress.api_document import OPERATIONS, PATH, Operation, api_docum
 from services.ingress.payloads import ConfigInput, GatewayInput, NotificationsChangeInput, RateLimitsInput, TagsInput
 from services.ingress.permissions import PermissionsInput
 from services.ingress.registry import Registry
+from services.ingress.secret_scopes import AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
 from services.ingress.workspace import DeleteInput, FolderInput
 from services.shared.errors import RequestRejected
 from tests.unit.ingress.callers import STATE
@@ -18,6 +19,7 @@ from tests.unit.ingress.folding_log import FoldingLog
 from tests.unit.ingress.hostile_json import HOSTILE
 from tests.unit.ingress.routes_app import app_over
 from tests.unit.ingress.test_permissions import called_by
+from tests.unit.ingress.test_secret_routes import WITH_SCOPE
 
 DOCUMENT = schemathesis.openapi.from_dict(api_document())
 SNAPSHOT = Path(__file__).with_name("openapi.json")
@@ -30,8 +32,15 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
     PermissionsInput: {"access_control_list": [{"group_name": "team", "permission_level": "CAN_VIEW"}]},
     FolderInput: {"path": "/Shared/new"},
     DeleteInput: {"path": "/Shared/new", "recursive": "true"},
+    CreateScopeInput: {"scope": "new", "initial_manage_principal": "users"},
+    ScopeInput: {"scope": "prod"},
+    SecretInput: {"scope": "prod", "key": "k"},
+    PutSecretInput: {"scope": "prod", "key": "new", "bytes_value": "dHdv"},
+    AclInput: {"scope": "prod", "principal": "team"},
+    PutAclInput: {"scope": "prod", "principal": "eve", "permission": "READ"},
     dict[str, Any]: {"items": []},
 }
+NEEDED = {"path": "/Shared", "scope": "prod", "principal": "team"}
 
 
 def written(document: dict[str, Any]) -> str:
@@ -68,8 +77,8 @@ async def test_only_what_is_said_to_be_public_is(operation: Operation, tmp_path:
 @pytest.mark.parametrize("who", ["ada", "stranger"])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
 async def test_what_is_answered_is_what_the_document_says(operation: Operation, who: str, tmp_path: Path) -> None:
-    async with called_by(who, tmp_path) as http:
-        query = {"path": "/Shared"} if "path" in operation.needs else {}
+    async with called_by(who, tmp_path, WITH_SCOPE) as http:
+        query = {name: NEEDED[name] for name in operation.needs}
         answer = await http.request(operation.method, path_of(operation), params=query, json=BODIES.get(operation.takes))
     DOCUMENT[operation.path][operation.method].validate_response(answer)
 

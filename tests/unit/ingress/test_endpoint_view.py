@@ -95,9 +95,11 @@ def test_a_report_says_nothing_about_a_pool_that_does_not_serve_yet() -> None:
 
 
 def test_values_of_environment_variables_are_never_shown() -> None:
-    entity = EntitySpec(name="a", model_name="m", model_version="1", environment_vars={"KEY": "sealed-value"})
+    sealed = {"KEY": "sealed-value", "REFERENCE": "sealed-value"}
+    references = {"REFERENCE": "{{secrets/s/k}}"}
+    entity = EntitySpec(name="a", model_name="m", model_version="1", environment_vars=sealed, secret_references=references)
     state = fold(created(ConfigSpec(entities=(entity,), routes=(Route(entity="a", traffic_percentage=100),))))
-    assert view(state)["pending_config"]["served_models"][0]["environment_vars"] == {"KEY": "[redacted]"}
+    assert view(state)["pending_config"]["served_models"][0]["environment_vars"] == references | {"KEY": "[redacted]"}
     assert "sealed-value" not in json.dumps([view(state), summary(state.endpoints["churn"])])
 
 

@@ -15,6 +15,7 @@ from services.ingress.payloads import (
     to_legacy_limits,
     to_rate_limits,
 )
+from services.ingress.variables import Sealing
 from services.shared.control_events import ConfigSpec, Route
 from services.shared.errors import ParameterInvalid
 
@@ -23,12 +24,12 @@ OLD_MODEL = {"model_name": "churn", "model_version": "3"}
 TABLE = {"catalog_name": "main", "schema_name": "ml"}
 
 
-def seal(value: str) -> str:
-    return f"sealed {value}"
+SECRETS = {("s", "k"): "sealed secret", ("s", "long"): "x" * 128 * 1024}
+SEALING = Sealing(lambda value: f"sealed {value}", lambda scope, key: SECRETS.get((scope, key)))
 
 
 def spec(body: dict[str, Any]) -> ConfigSpec:
-    return to_config_spec(parse_config(body), "ep", seal)
+    return to_config_spec(parse_config(body), "ep", SEALING)
 
 
 def of(**entity: Any) -> dict[str, Any]:
@@ -73,7 +74,13 @@ def test_an_entity_with_everything() -> None:
     )
     entity = made.entities[0]
     assert (entity.model_name, entity.model_version, entity.concurrency) == ("main.ml.churn", "3", (4, 8))
-    assert entity.environment_vars == {"K": "sealed v"}
+    assert (entity.environment_vars, entity.secret_references) == ({"K": "sealed v"}, {})
+
+
+def test_a_reference_is_kept_with_the_value_that_the_secret_has_now() -> None:
+    entity = spec(of(environment_vars={"A": "{{secrets/s/k}}", "B": "{{secret}}"})).entities[0]
+    assert entity.environment_vars == {"A": "sealed secret", "B": "sealed {{secret}}"}
+    assert entity.secret_references == {"A": "{{secrets/s/k}}"}
 
 
 PROVISIONED = "Provisioned concurrency bounds are multiples of 4, the minimum not above the maximum."
@@ -128,9 +135,22 @@ PROVISIONED = "Provisioned concurrency bounds are multiples of 4, the minimum no
         ),
         pytest.param(of(environment_vars={"1K": ""}), "'1K' is no name of an environment variable.", id="no name of a variable"),
         pytest.param(
-            of(environment_vars={"K": "{{ secrets/s/k }}"}),
-            "Environment variable 'K' refers to a secret; secret scopes are not supported yet.",
-            id="a secret scope",
+            of(environment_vars={"K": "{{secrets/s/other}}"}),
+            "Environment variable 'K' refers to '{{secrets/s/other}}', but there is no such secret that you may read.",
+            id="a secret that is not there",
+        ),
+        *(
+            pytest.param(
+                of(environment_vars={"K": value}),
+                "Environment variable 'K' refers to a secret in another form than '{{secrets/scope/key}}'.",
+                id=f"a reference like {value}",
+            )
+            for value in ("{{ secrets/s/k }}", "Bearer {{secrets/s/k}}", "{{secrets/s}}", "{{secrets/s/k/l}}", "{{secrets/s/k}}\n")
+        ),
+        pytest.param(
+            of(environment_vars={f"K{n}": "{{secrets/s/long}}" for n in range(20)}),
+            "The environment variables of the config, with the secrets they refer to, are longer than 1.5 MiB in all.",
+            id="more than one record should hold",
         ),
         pytest.param(
             of(environment_vars={"K": "a\0b"}),

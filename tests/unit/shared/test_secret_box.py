@@ -22,6 +22,13 @@ def test_a_sealed_value_does_not_show(value: str) -> None:
     assert value.encode() not in base64.b64decode(BOX.seal(value))
 
 
+def test_a_secret_seals_to_another_text_each_time_and_opens_again() -> None:
+    for value in ("hunter2", ""):
+        first, second = BOX.seal_anew(value), BOX.seal_anew(value)
+        assert len({first, second, BOX.seal(value)}) == 3
+        assert (BOX.open(first), BOX.open(second)) == (value, value)
+
+
 def test_the_same_value_seals_to_the_same_text_so_that_an_unchanged_entity_keeps_its_pool() -> None:
     assert BOX.seal("hunter2") == BOX.seal("hunter2")
     assert BOX.seal("hunter2") != BOX.seal("hunter3")
