@@ -16,7 +16,8 @@ from services.cli.endpoints import endpoints
 from services.cli.failures import ApiRefusal, StackFailure
 from services.cli.keeper import left_behind
 from services.cli.log_viewer import following_lines, matching_logs, recent_lines
-from services.cli.principals import groups, tokens
+from services.cli.permissions import permissions
+from services.cli.principals import groups, tokens, users
 from services.cli.progress import Progress
 from services.cli.settings import load_stack_settings, setting_lines
 from services.cli.sql import sql
@@ -100,8 +101,10 @@ def show_settings(as_json: bool = typer.Option(False, "--json", help="For progra
 app.command()(deploy)
 app.command()(sql)
 app.add_typer(endpoints, name="endpoints")
+app.add_typer(permissions, name="permissions")
 app.add_typer(tokens, name="token")
 app.add_typer(groups, name="group")
+app.add_typer(users, name="user")
 
 
 @app.command()

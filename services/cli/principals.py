@@ -1,4 +1,4 @@
-"""`penstock token …` and `penstock group …`: who may call, written to the control log of the running stack."""
+"""`penstock token …`, `penstock group …` and `penstock user …`: who may call, written to the control log of the running stack."""
 
 import asyncio
 import json
@@ -10,12 +10,11 @@ from typing import Annotated, TypeVar
 from uuid import uuid4
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
 from services.cli.admin_token import token_hash
 from services.cli.failures import StackFailure
-from services.cli.layout import moment
+from services.cli.known_users import known_users
+from services.cli.layout import cell, console, moment, table
 from services.cli.settings import load_stack_settings
 from services.cli.status import read_status
 from services.shared.clock import now_ms
@@ -25,6 +24,7 @@ from services.shared.event_log import EventLog
 
 tokens = typer.Typer(help="Tokens of users and service principals.", no_args_is_help=True)
 groups = typer.Typer(help="Groups; the members of 'admins' may do everything, and everybody is in 'users'.", no_args_is_help=True)
+users = typer.Typer(help="Who is known: by a token, or as the member of a group.", no_args_is_help=True)
 
 UNIT_S = {"m": 60, "h": 3_600, "d": 86_400}
 
@@ -60,12 +60,12 @@ def list_tokens(as_json: Annotated[bool, typer.Option("--json", help="for progra
     if as_json:
         print(json.dumps([asdict(token) for token in known], indent=2))
         return
-    table = Table(Column("id", min_width=32), "principal", "kind", "created", "expires", "comment")
+    laid = table("id", "principal", "kind", "created", "expires", "comment", wrapped=("principal", "comment"))
     for token in known:
-        kind = token.kind.value.removesuffix("_name").replace("_", " ")
         expires = "never" if token.expires_ms is None else moment(token.expires_ms)
-        table.add_row(token.token_id, token.principal, kind, moment(token.created_ms), expires, token.comment)
-    Console().print(table)
+        who = (cell(token.principal), kind_in_words(token.kind))
+        laid.add_row(token.token_id, *who, moment(token.created_ms), expires, cell(token.comment))
+    console().print(laid)
 
 
 @tokens.command("revoke")
@@ -90,10 +90,27 @@ def list_groups(as_json: Annotated[bool, typer.Option("--json", help="for progra
     if as_json:
         print(json.dumps(_state().groups, indent=2))
         return
-    table = Table("group", "members")
+    laid = table("group", "members", wrapped=("members",))
     for name, members in sorted(_state().groups.items()):
-        table.add_row(name, ", ".join(members))
-    Console().print(table)
+        laid.add_row(cell(name), cell(", ".join(members)))
+    console().print(laid)
+
+
+@users.command("list")
+def list_users(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
+    """Show users and service principals, how many tokens of theirs work now, and their groups."""
+    known = known_users(_state(), now_ms())
+    if as_json:
+        print(json.dumps([asdict(user) for user in known], indent=2))
+        return
+    laid = table("principal", "kind", "tokens", "groups", right=("tokens",), wrapped=("groups",))
+    for user in known:
+        laid.add_row(cell(user.principal), kind_in_words(user.kind), str(user.tokens), cell(", ".join(user.groups)))
+    console().print(laid)
+
+
+def kind_in_words(kind: PrincipalKind) -> str:
+    return kind.value.removesuffix("_name").replace("_", " ")
 
 
 def to_seconds(span: str) -> int:

@@ -1,4 +1,4 @@
-"""`penstock deploy` and `penstock endpoints …` as processes, against a running stack."""
+"""`penstock deploy`, `endpoints` and `permissions` as processes, against a running stack."""
 
 import json
 import subprocess
@@ -80,13 +80,25 @@ def test_an_endpoint_is_made_asked_changed_watched_and_deleted(stack: Stack, mod
     assert words(endpoints("delete", name)) == []
     gone = endpoints("get", name)
     assert (gone.returncode, gone.stderr) == (1, f"penstock: Endpoint with name '{name}' does not exist.\n")
-    assert answer("create", name, two, "--no-wait")["pending_config"]["config_version"] == 1
 
 
-def test_a_host_and_a_token_name_another_caller(stack: Stack) -> None:
-    eve = stack.penstock("token", "create", "eve@example.org").stdout.strip()
-    assert json.loads(stack.penstock("endpoints", "list", "--json", "--host", stack.host, "--token", eve).stdout) == []
+def test_others_do_what_the_permissions_commands_gave_them(stack: Stack, models: Models, name: str) -> None:
+    def eves(*arguments: str) -> "CompletedProcess[str]":
+        return stack.penstock("endpoints", *arguments, "--host", stack.host, "--token", eve)
+
+    eve = stack.penstock("token", "create", "typist@example.org").stdout.strip()
+    made = stack.penstock("endpoints", "create", name, f"models:/{models.name}/{models.double}", "--no-wait", "--json")
+    assert json.loads(made.stdout)["pending_config"]["config_version"] == 1, made.stderr
+    assert json.loads(eves("list", "--json").stdout) == []
+    given = words(stack.penstock("permissions", "set", name, "typist@example.org=CAN_VIEW", "group:users=CAN_VIEW"))
+    assert given[1:] == [["typist@example.org", "user", "CAN_VIEW"], ["users", "group", "CAN_VIEW"]]
+    assert words(stack.penstock("permissions", "update", name, "typist@example.org=CAN_QUERY"))[1][-1] == "CAN_QUERY"
+    read = json.loads(stack.penstock("permissions", "get", name, "--json").stdout)
+    assert [entry["all_permissions"][0]["permission_level"] for entry in read["access_control_list"]] == ["CAN_QUERY", "CAN_VIEW"]
+    denied = eves("delete", name)
+    assert (denied.returncode, "this needs CAN_MANAGE" in denied.stderr) == (1, True)
+    known = {user["principal"]: user for user in json.loads(stack.penstock("user", "list", "--json").stdout)}
+    assert (known["typist@example.org"]["tokens"], known["admin"]["groups"]) == (1, ["admins"])
     refused = stack.penstock("endpoints", "list", "--token", "dapi-wrong")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("penstock: ")
+    assert (refused.returncode, refused.stdout, refused.stderr.startswith("penstock: ")) == (1, "", True)
     assert "dapi-wrong" not in refused.stderr
