@@ -283,11 +283,18 @@ class PermissionLevels(TypedDict):
 
 
 @_exact
+class GroupRef(TypedDict):
+    display: str
+    value: str
+
+
+@_exact
 class Me(TypedDict):
     id: str
     userName: str
     displayName: str
     active: Literal[True]
+    groups: list[GroupRef]
 
 
 @_exact

@@ -7,6 +7,7 @@ from services.ingress.endpoint_events import events_of, parse_limit
 from services.ingress.endpoint_view import detailed, email_notifications
 from services.ingress.http_errors import json_response
 from services.ingress.payloads import parse_notifications
+from services.ingress.permissions import guarded
 from services.ingress.pool_watch import PoolWatch
 from services.shared.clock import now_ms
 from services.shared.control_events import EndpointStarted, EndpointStopped, NotificationsChanged
@@ -21,26 +22,26 @@ class Lifecycle:
         self._pools = pools
         self._quota = quota
 
-    async def stop(self, name: str) -> Response:
+    async def stop(self, name: str, request: Request) -> Response:
         """From the offset of its event on queries are 400; what was accepted before is still answered."""
-        endpoint = (await self._events.refresh()).endpoint(name)
+        endpoint = guarded(request, await self._events.refresh())
         event = EndpointStopped(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version)
         return await self._published(event, name)
 
-    async def start(self, name: str) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
+    async def start(self, name: str, request: Request) -> Response:
+        endpoint = guarded(request, await self._events.refresh())
         event = EndpointStarted(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, based_on=endpoint.latest_version, quota=self._quota)
         return await self._published(event, name)
 
     async def notify(self, name: str, request: Request) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
+        endpoint = guarded(request, await self._events.refresh())
         notifications = parse_notifications(await read_json_object(request))
         await self._events.publish(NotificationsChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, notifications=notifications))
         return json_response({"name": name, "email_notifications": email_notifications(notifications)})
 
-    async def events(self, name: str, limit: str | None = None) -> Response:
+    async def events(self, request: Request, limit: str | None = None) -> Response:
         newest = parse_limit(limit)
-        return json_response({"events": events_of((await self._events.refresh()).endpoint(name), newest)})
+        return json_response({"events": events_of(guarded(request, await self._events.refresh()), newest)})
 
     async def _published(self, event: EndpointStopped | EndpointStarted, name: str) -> Response:
         state = await self._events.publish(event)

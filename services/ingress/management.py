@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from services.ingress.payloads import (
     to_notifications,
     to_rate_limits,
 )
-from services.ingress.permissions import Guard, Permissions, permission_routes
+from services.ingress.permissions import Guard, Permissions, guarded, permission_routes
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.registry import Registry
@@ -52,7 +53,7 @@ from services.shared.control_events import (
 from services.shared.endpoints import ControlState, Token
 from services.shared.errors import ParameterInvalid
 from services.shared.event_log import EventLog
-from services.shared.rights import Level, level_of, require
+from services.shared.rights import USERS, Level, level_of, require
 from services.shared.secret_box import SecretBox
 
 WORKSPACE_ID = "1"  # Terraform needs an integer here (databricks_surface §1.1b)
@@ -117,7 +118,7 @@ class Management:
     async def update_config(self, name: str, request: Request, caller: Token) -> Response:
         sent = parse_config(await read_json_object(request))
         state = await self._events.refresh()
-        endpoint = state.endpoint(name)
+        endpoint = guarded(request, state)
         config = to_config_spec(sent, name, self._sealing(caller, state))
         if config.auto_capture and endpoint.gateway.get("inference_table_config"):
             raise ParameterInvalid("This endpoint logs by 'ai_gateway.inference_table_config'; both at once are not possible.")
@@ -127,14 +128,14 @@ class Management:
         )
         return self._view(await self._events.publish(event), name)
 
-    async def cancel_update(self, name: str) -> Response:
+    async def cancel_update(self, name: str, request: Request) -> Response:
         """Databricks has this in its UI only; the route is ours. The old config serves on."""
-        endpoint = (await self._events.refresh()).endpoint(name)
+        endpoint = guarded(request, await self._events.refresh())
         event = UpdateCanceled(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, version=endpoint.latest_version)
         return self._view(await self._events.publish(event), name)
 
     async def put_gateway(self, name: str, request: Request) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
+        endpoint = guarded(request, await self._events.refresh())
         gateway = to_gateway(parse_gateway(await read_json_object(request)), name)
         if gateway.get("inference_table_config") and endpoint.active and endpoint.active.spec.auto_capture:
             raise ParameterInvalid("This endpoint logs by 'auto_capture_config'; both at once are not possible.")
@@ -142,32 +143,43 @@ class Management:
         return json_response(gateway)
 
     async def change_tags(self, name: str, request: Request) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
+        endpoint = guarded(request, await self._events.refresh())
         sent = parse_tags(await read_json_object(request))
         added = tuple((tag.key, tag.value) for tag in sent.add_tags)
         event = TagsChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, added=added, removed=tuple(sent.delete_tags))
         return json_response({"tags": tags((await self._events.publish(event)).endpoint(name))})
 
-    async def put_rate_limits(self, name: str, request: Request) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
+    async def put_rate_limits(self, request: Request) -> Response:
+        endpoint = guarded(request, await self._events.refresh())
         limits = to_rate_limits(parse_rate_limits(await read_json_object(request)))
         await self._events.publish(RateLimitsChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, rate_limits=limits))
         return json_response({"rate_limits": [limit.model_dump(exclude_none=True) for limit in limits]})
 
-    async def build_log(self, name: str, served: str, config_version: str | None = None) -> Response:
-        return await self._log(build_log, name, served, config_version)
+    async def build_log(self, request: Request, served: str, config_version: str | None = None) -> Response:
+        return await self._log(build_log, request, served, config_version)
 
-    async def service_log(self, name: str, served: str, config_version: str | None = None) -> Response:
-        return await self._log(service_log, name, served, config_version)
+    async def service_log(self, request: Request, served: str, config_version: str | None = None) -> Response:
+        return await self._log(service_log, request, served, config_version)
 
-    async def delete(self, name: str) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
+    async def delete(self, request: Request) -> Response:
+        endpoint = guarded(request, await self._events.refresh())
         await self._events.publish(EndpointDeleted(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id))
         return json_response({})
 
-    async def _log(self, read: Callable[[Path, str], str], name: str, served: str, config_version: str | None) -> Response:
-        pool_id = pool_of((await self._events.refresh()).endpoint(name), served, config_version, self._logs)
+    async def _log(self, read: Callable[[Path, str], str], request: Request, served: str, config_version: str | None) -> Response:
+        pool_id = pool_of(guarded(request, await self._events.refresh()), served, config_version, self._logs)
         return json_response({"logs": await asyncio.to_thread(read, self._logs, pool_id)})
+
+    def who(self, caller: Token) -> dict[str, Any]:
+        """In SCIM's words. The id is the same for every token of a principal."""
+        groups = [name for name, members in sorted(self._events.snapshot().groups.items()) if caller.principal in members]
+        return {
+            "id": str(int(sha256(f"{caller.kind}:{caller.principal}".encode()).hexdigest()[:12], 16)),
+            "userName": caller.principal,
+            "displayName": caller.principal,
+            "active": True,
+            "groups": [{"display": name, "value": name} for name in [*groups, USERS]],
+        }
 
     def _sealing(self, caller: Token, state: ControlState) -> Sealing:
         return Sealing(self._box.seal, lambda scope, key: readable_secret(scope, key, caller, state))
@@ -213,8 +225,7 @@ def _endpoint_routes(management: Management) -> APIRouter:
         return await management.update_config(name, request, token)
 
     async def me(token: Any = caller) -> Response:
-        who = {"id": token.token_id, "userName": token.principal, "displayName": token.principal, "active": True}
-        return json_response(who, headers={"X-Databricks-Org-Id": WORKSPACE_ID})
+        return json_response(management.who(token), headers={"X-Databricks-Org-Id": WORKSPACE_ID})
 
     for path in (ENDPOINTS, f"{ENDPOINTS}/"):  # mlflow calls list and create with the slash, the SDK without
         router.add_api_route(path, create, methods=["POST"])

@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.ingress.exposition import CONTENT_TYPE, NOTHING, endpoint_metrics, own_metrics
 from services.ingress.http_errors import json_response
-from services.ingress.permissions import Guard
+from services.ingress.permissions import Guard, guarded
 from services.ingress.pool_watch import PoolWatch
 from services.ingress.request_log import RequestLog
 from services.shared.clock import now_ms
@@ -32,8 +32,8 @@ class Observability:
         self._pools = pools
         self._requests = requests
 
-    async def of_endpoint(self, name: str) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
+    async def of_endpoint(self, request: Request) -> Response:
+        endpoint = guarded(request, await self._events.refresh())
         try:
             tallies = await read_tallies(self._redis, [endpoint.endpoint_id])
         except (RedisError, OSError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from services.ingress.http_errors import json_response
+from services.ingress.permissions import guarded
 from services.ingress.registry import Registry
 from services.ingress.signatures import Signature, read_signature, request_schema
 from services.shared.endpoints import Endpoint
@@ -26,7 +27,7 @@ class OpenApi:
         self._registry = registry
 
     async def describe(self, name: str, request: Request) -> Response:
-        endpoint = (await self._events.refresh()).endpoint(name)
+        endpoint = guarded(request, await self._events.refresh())
         if endpoint.serving is None:
             raise NotDescribable(f"Endpoint '{name}' is not ready, so there is nothing to describe.")
         signatures = {}

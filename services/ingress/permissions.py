@@ -13,7 +13,7 @@ from services.ingress.payloads import Input, parse
 from services.ingress.rate_limiter import RateLimiter
 from services.shared.clock import now_ms
 from services.shared.control_events import Grant, PermissionsChanged, PrincipalKind
-from services.shared.endpoints import Endpoint, Token
+from services.shared.endpoints import ControlState, Endpoint, Token
 from services.shared.errors import EndpointNotFound, ParameterInvalid, TryAgainLater
 from services.shared.event_log import EventLog
 from services.shared.rights import DESCRIPTIONS, Level, level_of, require
@@ -53,10 +53,20 @@ class Guard:
         caller = await self.identified(request)
         if name := request.path_params.get("name"):
             state = await self._events.refresh()
-            require(level_needed(request.method), caller, state.endpoint(name), state)
+            endpoint = state.endpoint(name)
+            require(level_needed(request.method), caller, endpoint, state)
+            request.state.endpoint_id = endpoint.endpoint_id
         if request.method not in READS:
             self._limiter.spend_change()
         return caller
+
+
+def guarded(request: Request, state: ControlState) -> Endpoint:
+    """The endpoint of a route that the guard has let the caller to. Raises EndpointNotFound once it is gone, whoever has its name now."""
+    endpoint = state.endpoint_by_id(request.state.endpoint_id)
+    if endpoint is None:
+        raise EndpointNotFound(request.path_params["name"])
+    return endpoint
 
 
 def level_needed(method: str) -> Level:

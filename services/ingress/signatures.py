@@ -1,6 +1,7 @@
 """The signature MLflow saved with a model, as JSON schemas of the bodies it takes. Pure."""
 
 import json
+from math import isfinite
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -53,8 +54,12 @@ def read_signature(mlmodel: bytes) -> Signature | None:
 
 
 def _loads(text: str) -> Any:
-    """A default of NaN is left out: it is not JSON, and MLflow writes it."""
-    return json.loads(text, parse_constant=lambda _: None)
+    """A default that is no finite number is left out: it is not JSON, and MLflow writes it."""
+    return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+
+
+def _finite(text: str) -> float | None:
+    return number if isfinite(number := float(text)) else None
 
 
 def request_schema(signature: Signature) -> Json:

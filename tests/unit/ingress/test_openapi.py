@@ -66,6 +66,7 @@ def test_a_frame_is_taken_as_split_and_as_records() -> None:
 def test_params_stand_beside_each_form_with_their_defaults() -> None:
     params = (
         '[{"name": "k", "default": 2, "shape": null, "type": "long"}, {"name": "n", "default": NaN, "shape": null, "type": "double"},'
+        '{"name": "huge", "default": 1e999, "shape": null, "type": "double"},'
         '{"name": "l", "default": ["a"], "shape": [-1], "type": "string"}]'
     )
     seen = forms(json.loads(X), params)
@@ -73,6 +74,7 @@ def test_params_stand_beside_each_form_with_their_defaults() -> None:
     assert seen["dataframe_split"]["params"]["properties"] == {
         "k": {**LONG, "default": 2},
         "n": DOUBLE,
+        "huge": DOUBLE,
         "l": {"type": "array", "items": {"type": "string"}, "default": ["a"]},
     }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from services.ingress.identity import Callers, Queriers, identify
 from services.ingress.management import ENDPOINTS
 from services.ingress.permissions import parse_grants
 from services.ingress.registry import Registry
+from services.shared.control_events import EndpointDeleted
 from services.shared.endpoints import ControlState
 from services.shared.errors import EndpointNotFound, ParameterInvalid, PermissionDenied, Unauthenticated
 from services.shared.rights import Level
 from tests.unit.ingress.callers import GRANTS, LEVELS, STATE, TOKENS, token
 from tests.unit.ingress.folding_log import FoldingLog
 from tests.unit.ingress.routes_app import app_over
-from tests.unit.shared.control_log import fold
+from tests.unit.shared.control_log import config, created, fold, ready
 
 PERMISSIONS = "/api/2.0/permissions/serving-endpoints"
 
@@ -135,3 +137,30 @@ def test_a_token_ends_at_its_time() -> None:
     for ask in (identify, callers.identify):
         with pytest.raises(Unauthenticated):
             ask("Bearer late", state)
+
+
+class SwiftLog(FoldingLog):
+    """Between the guard's look and the handler's, the endpoint is deleted and bob makes one of the same name."""
+
+    looks = 0
+
+    async def refresh(self) -> ControlState:
+        self.looks += 1
+        if self.looks == 2:
+            of_bob = created(config("1"), endpoint_id="e2").model_copy(update={"creator": "bob"})
+            self._state = fold(EndpointDeleted(endpoint_id="e1", at_ms=8), of_bob, ready("a", endpoint_id="e2"), state=self._state)
+        return self._state
+
+
+async def test_a_right_on_an_endpoint_is_none_on_the_next_of_that_name(tmp_path: Path) -> None:
+    registry = Registry("http://127.0.0.1:1")
+    for method, path in [(method, path) for method, path in routes_about_one(tmp_path) if "{name}" in path]:
+        log = SwiftLog(STATE)
+        app, headers = app_over(log, registry, tmp_path), {"Authorization": "Bearer ada"}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://penstock", headers=headers) as http:
+            answer = await http.request(method, path.format(name="churn", served="a"), json={})
+        assert answer.status_code in (400, 404), (method, path, answer.text)
+        untouched = fold(created(config("1"), endpoint_id="e2"), ready("a", endpoint_id="e2")).endpoints["churn"]
+        if log.looks > 1:
+            assert replace(log.snapshot().endpoints["churn"], creator="ada", grants=untouched.grants) == untouched, (method, path)
+    await registry.close()
