@@ -48,5 +48,10 @@ class StatePlaces:
         """Host and admin token in Databricks' own profile format."""
         return self.root / "databrickscfg"
 
+    @property
+    def ca_bundle(self) -> Path:
+        """What clients on this machine trust, where the ingress has TLS."""
+        return self.root / "ca.pem"
+
     def log_of(self, process: str) -> Path:
         return self.logs / f"{process}.log"

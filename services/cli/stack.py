@@ -6,8 +6,10 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 
+from services.cli.certificate import choose_name, names_in, write_ca_bundle
 from services.cli.child import ChildSpec
 from services.cli.failures import StackFailure
 from services.cli.kafka_broker import CONFIG_NAME, broker_command, prepare_storage
@@ -17,6 +19,7 @@ from services.cli.preflight import find_java, require_disk
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
 from services.cli.redis_server import find_redis, prepare_redis, redis_command
 from services.cli.settings import StackSettings
+from services.ingress.listening import require_safe
 from services.shared.health import HEALTH_VARIABLE
 from services.shared.readiness import LISTEN_VARIABLE
 from services.shared.settings import PREFIX
@@ -41,6 +44,7 @@ class Stack:
     def __init__(self, settings: StackSettings) -> None:
         self.settings = settings
         self.places = settings.places
+        require_safe(settings.ingress)
         require_disk(self.places.root)
         kafka, redis, mlflow = settings.kafka, settings.redis, settings.mlflow
         self._kafka_port = None if kafka.bootstrap else claim_port(kafka.port, "Kafka", f"{PREFIX}KAFKA_PORT")
@@ -49,8 +53,10 @@ class Stack:
         self._java = "" if kafka.bootstrap else find_java()
         self._redis_server = "" if redis.url else find_redis()
         self.listening = bind_ingress(settings)
+        if settings.ingress.tls_certificate:
+            write_ca_bundle(self.places.ca_bundle, settings.ingress.tls_certificate)
         self.addresses = Addresses(
-            host=ingress_url(self.listening),
+            host=ingress_url(self.listening.getsockname()[:2], settings.ingress.tls_certificate),
             kafka=kafka.bootstrap or f"{LOOPBACK}:{self._kafka_port}",
             redis=redis.url or f"redis://{LOOPBACK}:{self._redis_port}/0",
             mlflow=mlflow.tracking_uri or f"http://{LOOPBACK}:{self._mlflow_port}",
@@ -150,6 +156,9 @@ def child_environment(environ: Mapping[str, str], settings: StackSettings, addre
     }
     if settings.config:
         kept[f"{PREFIX}CONFIG"] = str(settings.config.absolute())
+    if settings.ingress.tls_certificate and settings.ingress.tls_key:
+        kept[f"{PREFIX}INGRESS_TLS_CERTIFICATE"] = str(settings.ingress.tls_certificate.absolute())
+        kept[f"{PREFIX}INGRESS_TLS_KEY"] = str(settings.ingress.tls_key.absolute())
     return kept
 
 
@@ -166,9 +175,11 @@ def bind_ingress(settings: StackSettings) -> socket.socket:
         raise StackFailure(f"the REST API cannot listen on {host} port {port}: {error.strerror}") from error
 
 
-def ingress_url(listening: socket.socket) -> str:
-    """What a client on this machine uses; a socket on all addresses is reached by loopback."""
-    host, port = listening.getsockname()[:2]
+def ingress_url(bound: tuple[str, int], certificate: Path | None) -> str:
+    """What a client on this machine uses; a socket on all addresses is reached by loopback, one with a certificate by a name in it."""
+    host, port = bound
     if host in ("0.0.0.0", "::"):
         host = LOOPBACK
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if certificate:
+        host = choose_name(host, names_in(certificate))
+    return f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

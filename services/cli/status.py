@@ -129,10 +129,16 @@ def show_ready(console: Console, status: Status, took_s: float) -> None:
         "\nGo on with\n"
         f"  export DATABRICKS_CONFIG_FILE={escape(status['config_file'])}\n"
         f"  export MLFLOW_TRACKING_URI={escape(status['mlflow'])}\n"
+        f"{_trust_line(status['ca_bundle'])}"
         "  penstock status · penstock logs -f · penstock settings · penstock down",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _trust_line(ca_bundle: str | None) -> str:
+    """Needed only for a certificate that no well-known authority signed."""
+    return f"  export REQUESTS_CA_BUNDLE={escape(ca_bundle)}\n" if ca_bundle else ""
 
 
 def _show_places(console: Console, status: Status) -> None:

@@ -89,6 +89,7 @@ class Supervisor:
             "tables": str(places.tables),
             "logs": str(places.logs),
             "config_file": str(places.config_file),
+            "ca_bundle": str(places.ca_bundle) if self._stack.settings.ingress.tls_certificate else None,
             "supervisor": os.getpid(),
             "uptime_s": self._age_s(),
             "problems": self._problems(),

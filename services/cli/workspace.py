@@ -11,6 +11,7 @@ import httpx
 import typer
 
 from services.cli.admin_token import read_profile
+from services.cli.certificate import trusting
 from services.cli.failures import ApiRefusal, StackFailure
 from services.cli.settings import load_stack_settings
 
@@ -36,11 +37,13 @@ class Workspace:
         self.host, bearer = find_stack(host, token)
         self.is_local = host is None
         self.token_in_shell = f"${TOKEN_VARIABLE}" if token else token_from_file()
+        has_own_tls = self.is_local and self.host.startswith("https:")
         self._client = httpx.Client(
             base_url=self.host,
             headers={"Authorization": f"Bearer {bearer}"},
             timeout=TIMEOUT,
             trust_env=not self.is_local,  # no proxy stands before this machine
+            verify=trusting(load_stack_settings().places.ca_bundle) if has_own_tls else True,
         )
 
     def __enter__(self) -> Self:

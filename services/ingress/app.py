@@ -22,6 +22,7 @@ from services.ingress.cancellations import Cancellations
 from services.ingress.connections import Connection, ask_who_is_there
 from services.ingress.http_errors import HANDLERS
 from services.ingress.invocations import Invocations, invoked_by
+from services.ingress.listening import require_safe
 from services.ingress.management import Management, management_app
 from services.ingress.observability import Observability
 from services.ingress.pool_watch import PoolWatch
@@ -43,6 +44,7 @@ DRAIN_GRACE_S = 5.0  # on top of the longest deadline
 
 async def serve(settings: IngressServiceSettings) -> None:
     """Serve until SIGTERM or SIGINT: then stop accepting, answer what waits, leave."""
+    tls = require_safe(settings.ingress)
     async with started_app(settings) as app:
         grace_s = settings.ingress.deadline_s + settings.ingress.wake_allowance_s + DRAIN_GRACE_S
         config = uvicorn.Config(
@@ -56,6 +58,7 @@ async def serve(settings: IngressServiceSettings) -> None:
             ws="none",
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(grace_s),
+            ssl_context_factory=None if tls is None else lambda *_: tls,
         )
         await _Server(config).serve(sockets=[ask_who_is_there(_listening_socket(settings))])
 

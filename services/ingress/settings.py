@@ -10,6 +10,13 @@ from services.shared.settings import MIB, Section, ServiceSettings
 class IngressSettings(Section):
     host: str = Field("127.0.0.1", description="address the REST API listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the REST API listens on; 0: any free one")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the certificate and those between it and its root; none: plain HTTP"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key, without a password")
+    allow_plain_http: bool = Field(
+        False, description="listen without TLS where other machines reach it, as behind a proxy that has it; else that is refused"
+    )
     processes: int = Field(1, ge=1, le=64, description="ingress processes that share the port")
     max_body_bytes: int = Field(16 * MIB, ge=1024, le=16 * MIB, description="largest scoring body, in bytes")
     body_timeout_s: float = Field(60, gt=0, le=600, description="seconds a request body may take to arrive, from its headers on")

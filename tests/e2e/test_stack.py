@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.core import Config
 
 from services.cli.admin_token import read_token
+from tests.certificates import write_certificate
 from tests.e2e.own_stack import OwnStack
 
 
@@ -47,7 +50,7 @@ def listens(address: str) -> bool:
         return probe.connect_ex((urlsplit(address).hostname, urlsplit(address).port)) == 0
 
 
-def test_up_serves_and_down_leaves_nothing(own_stack: OwnStack) -> None:
+def test_up_serves_and_down_leaves_nothing(own_stack: OwnStack, tmp_path: Path) -> None:
     own_stack.up()
     status = own_stack.status()
     assert {process["state"] for process in status["processes"]} == {"ready"}
@@ -68,12 +71,31 @@ def test_up_serves_and_down_leaves_nothing(own_stack: OwnStack) -> None:
     assert alive(processes) == []
     assert not any(listens(address) for address in (status["host"], status["mlflow"], status["redis"], f"kafka://{status['kafka']}"))
 
+    certificate, key = write_certificate(tmp_path / "tls", "localhost")
+    tls = {"PENSTOCK_INGRESS_TLS_CERTIFICATE": str(certificate), "PENSTOCK_INGRESS_TLS_KEY": str(key)}
+    own_stack.environment |= tls | {"PENSTOCK_INGRESS_HOST": "0.0.0.0"}
     token, began_at = read_token(config_file), time.monotonic()
     own_stack.up()
     took_s = time.monotonic() - began_at
     print(f"second start: {took_s:.1f} s")
     assert took_s < 15
     assert read_token(config_file) == token
+    serves_by_tls(own_stack)
+
+
+def serves_by_tls(stack: OwnStack) -> None:
+    status = stack.status()
+    assert status["host"].startswith("https://localhost:")
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("REQUESTS_CA_BUNDLE", status["ca_bundle"])
+        workspace = WorkspaceClient(config=Config(config_file=status["config_file"]))
+        assert list(workspace.serving_endpoints.list()) == []
+    listed = stack.run("endpoints", "list", "--json")
+    assert (listed.returncode, listed.stdout) == (0, "[]\n"), listed.stderr
+    with pytest.raises(httpx.TransportError):
+        httpx.get(status["host"].replace("https:", "http:"), trust_env=False)
+    ingress_log = Path(status["logs"], "ingress-0.log").read_text()
+    assert "Traceback" not in ingress_log
 
 
 def test_a_killed_process_is_started_again_and_a_killed_supervisor_leaves_nothing(own_stack: OwnStack) -> None:
@@ -109,6 +131,8 @@ def test_a_stack_that_cannot_start_says_why_in_one_line(own_stack: OwnStack, tmp
         for part in ("KAFKA", "REDIS", "MLFLOW", "INGRESS"):
             refuses(own_stack, f"PENSTOCK_{part}_PORT", **{f"PENSTOCK_{part}_PORT": port})
     refuses(own_stack, "no such setting: PENSTOCK_FOO", PENSTOCK_FOO="1")
+    refuses(own_stack, "PENSTOCK_INGRESS_TLS_CERTIFICATE", PENSTOCK_INGRESS_HOST="0.0.0.0")
+    refuses(own_stack, "need each other", PENSTOCK_INGRESS_TLS_KEY="key.pem")
     refuses(own_stack, "Java 17", JAVA_HOME=str(tmp_path))
     refuses(own_stack, "PENSTOCK_KAFKA_BOOTSTRAP", PENSTOCK_KAFKA_BOOTSTRAP="127.0.0.1:1")
     refuses(own_stack, "too long", PENSTOCK_STATE=str(tmp_path / ("x" * 100)))

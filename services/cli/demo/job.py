@@ -33,6 +33,8 @@ ROWS_TIMEOUT_S = 60
 def do_the_job(stack: dict[str, Any]) -> list[str]:
     """The job itself; returns what differed from what was expected, in words."""
     os.environ["DATABRICKS_CONFIG_FILE"] = stack["config_file"]
+    if stack["ca_bundle"]:
+        os.environ["REQUESTS_CA_BUNDLE"] = stack["ca_bundle"]
     workspace = WorkspaceClient()
     with step("train two versions and register them in MLflow"):
         held_out, models = train_and_register(stack["mlflow"])

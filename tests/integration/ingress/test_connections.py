@@ -3,10 +3,12 @@
 import asyncio
 import json
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -22,6 +24,9 @@ from services.ingress import connections
 from services.ingress.bodies import read_body
 from services.ingress.connections import MAX_HEAD_BYTES, Connection, ask_who_is_there, body_at_hand, respond, unwatch, watch
 from services.ingress.http_errors import HANDLERS
+from services.ingress.listening import require_safe
+from services.ingress.settings import IngressSettings
+from tests.certificates import write_certificate
 
 TIMEOUT_S = 0.4
 PATIENCE_S = 10.0
@@ -68,13 +73,21 @@ class Served:
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
+    async with serving() as served:
+        yield served
+
+
+@asynccontextmanager
+async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
     served = Served()
     routes = [Route(f"/{name}", getattr(served, name), methods=["POST"]) for name in ("echo", "wait", "large")]
     app = Starlette(routes=[*routes, Mount("/quick", served.quick)], exception_handlers=HANDLERS)
     config, state = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none"), ServerState()
     listening = socket.create_server(("127.0.0.1", 0))
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(TIMEOUT_S, config=config, server_state=state, app_state={}), sock=listening)
+    server = await loop.create_server(
+        lambda: Connection(TIMEOUT_S, config=config, server_state=state, app_state={}), sock=listening, ssl=tls
+    )
     served.port = listening.getsockname()[1]
     async with asyncio.timeout(PATIENCE_S):
         yield served
@@ -264,3 +277,26 @@ async def test_an_answer_that_is_read_slowly_is_not_cut(served: Served, monkeypa
             assert chunk, got
             got += len(chunk)
             await asyncio.sleep(0.02)
+
+
+async def test_under_tls_an_invocation_is_answered_and_a_hang_up_is_told(tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path, "localhost")
+    client = ssl.create_default_context(cafile=certificate)
+    async with serving(require_safe(IngressSettings(tls_certificate=certificate, tls_key=key))) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=client, server_hostname="localhost")
+        for body in (b"one", b"two"):
+            writer.write(HEAD % (b"quick/", 3) + body)
+            assert (await reader.readuntil(body)).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.write(HEAD % (b"wait", 0))
+        await served.waits.wait()
+        writer.close()
+        await served.hung_up.wait()
+
+
+async def test_who_speaks_without_tls_to_tls_is_told_nothing(tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path, "localhost")
+    async with serving(require_safe(IngressSettings(tls_certificate=certificate, tls_key=key))) as served:
+        reader, writer = await connect(served, HEAD % (b"quick/", 3) + b"one")
+        with suppress(ConnectionError):
+            assert b"HTTP" not in await reader.read()
+        writer.close()
