@@ -30,7 +30,7 @@ def pool_of(endpoint: Endpoint, served: str, config_version: str | None, folder:
     configs: Iterable[Config] = [config for config in (endpoint.pending, endpoint.active) if config is not None]
     if config_version is not None:
         if not (config_version.isascii() and config_version.isdigit() and len(config_version) <= MAX_DIGITS):
-            raise ParameterInvalid(f"'config_version' must be a number; got '{config_version}'.")
+            raise ParameterInvalid("'config_version' must be a number.")
         configs = [config for config in configs if str(config.version) == config_version.lstrip("0")]
     for config in configs:
         if served in config.entities:

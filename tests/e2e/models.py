@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
@@ -54,6 +55,28 @@ class Echo(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
         return [str(text) for text in model_input["text"]]
+
+
+class Leaky(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Tells its secrets wherever it can: prints them, raises with them at load if FAILS is set, and at a text that says so.
+
+    Else it answers with the digest of PASSWORD.
+    """
+
+    def load_context(self, context: Any) -> None:
+        print(self.secrets())
+        if os.environ.get("FAILS"):
+            raise RuntimeError(f"no login with {self.secrets()}")
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
+        print(self.secrets(), file=sys.stderr, flush=True)
+        texts = [str(text) for text in model_input["text"]]
+        if any(text.startswith("raise") for text in texts):
+            raise ValueError(f"no login with {self.secrets()} for {texts}")
+        return [sha256(os.environ.get("PASSWORD", "").encode()).hexdigest() for _ in texts]
+
+    def secrets(self) -> str:
+        return f"{os.environ.get('PASSWORD')} and {os.environ.get('PLAIN')}"
 
 
 def register(tracking_uri: str, name: str, model: mlflow.pyfunc.PythonModel, signature: ModelSignature = SIGNATURE) -> str:
