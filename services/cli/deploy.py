@@ -1,5 +1,6 @@
 """`penstock deploy models:/churn/3`: the common case as one line."""
 
+import re
 import shlex
 import time
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from services.cli.served_models import Model, ModelVersion, Size, Sizing, ToZero
 from services.cli.workspace import ENDPOINTS, ApiToken, AsJson, Host, Workspace, complete_endpoint, path_of, scoring_path
 
 SIZES = ("workload_size", "min_provisioned_concurrency", "max_provisioned_concurrency")
-KEPT = (*SIZES, "workload_type", "scale_to_zero_enabled")
+KEPT = (*SIZES, "workload_type", "scale_to_zero_enabled", "environment_vars")
+SECRET = re.compile(r"\{\{\s*secrets/")  # a reference is shown, any other value is not
 
 
 def deploy(
@@ -72,14 +74,16 @@ def next_config(model: ModelVersion, before: Mapping[str, Any], sizing: Sizing) 
 
 
 def next_entity(model: ModelVersion, before: Mapping[str, Any] | None, sizing: Sizing) -> dict[str, Any]:
-    """Run as its predecessor is. Raises StackFailure rather than lose variables, whose values cannot be read back."""
-    kept = {key: before[key] for key in KEPT if key in before} if before else {}
+    """Run as its predecessor is. Raises StackFailure rather than lose variables whose values cannot be read back."""
     chosen = sizing.fields()
+    kept = {key: before[key] for key in KEPT if key in before} if before else {}
     if "workload_size" in chosen:
         kept = {key: value for key, value in kept.items() if key not in SIZES}
-    if before and before.get("environment_vars") and not sizing.variables:
-        names = ", ".join(sorted(before["environment_vars"]))
-        raise StackFailure(f"'{before['name']}' runs with {names}, whose values nobody can read back: give them again with --env")
+    if "environment_vars" in kept and "environment_vars" not in chosen:
+        hidden = sorted(name for name, value in kept["environment_vars"].items() if not SECRET.match(value))
+        if hidden:
+            names = ", ".join(hidden)
+            raise StackFailure(f"what serves runs with {names}, whose values nobody can read back: give all variables again with --env")
     return entity_of(model) | kept | chosen
 
 

@@ -15,6 +15,8 @@ _COLOURS = dict.fromkeys(("READY", "SUCCESS"), "green")
 _COLOURS |= dict.fromkeys(("CREATING", "RECOVERING", "IN_PROGRESS"), "yellow")
 _COLOURS |= dict.fromkeys(("FAILED", "ABORTED", "CANCELED"), "red")
 
+_EVENTS = {"ENDPOINT_UPDATE_EVENT": "update", "SERVED_ENTITY_CONTAINER_EVENT": "entity"}
+
 
 def state_in_words(endpoint: Endpoint) -> str:
     """The words of Databricks' own pages, of which the API tells the parts."""
@@ -31,7 +33,7 @@ def state_cell(endpoint: Endpoint) -> Text:
 
 
 def list_table(endpoints: Sequence[Endpoint]) -> Table:
-    laid = table("name", "state", "serves", "creator", "changed", wrapped=("serves",))
+    laid = table("name", "state", "serves", "creator", "changed", wrapped=("name", "serves", "creator"))
     for endpoint in sorted(endpoints, key=lambda endpoint: str(endpoint["name"])):
         entities = endpoint.get("config", {}).get("served_entities", [])
         serves = ", ".join(entity["name"] for entity in entities)
@@ -56,7 +58,8 @@ def detail_view(endpoint: Endpoint) -> RenderableType:
 
 
 def entity_table(config: Mapping[str, Any]) -> Table:
-    laid = table("served entity", "model", "version", "share", "size", "to zero", "state", right=("version", "share"), wrapped=("state",))
+    columns = ("served entity", "model", "version", "share", "size", "to zero", "state")
+    laid = table(*columns, right=("version", "share"), wrapped=("served entity", "model", "state"))
     shares = {route["served_entity_name"]: route["traffic_percentage"] for route in config["traffic_config"]["routes"]}
     for entity in config["served_entities"]:
         laid.add_row(
@@ -78,7 +81,7 @@ def deployment(state: Mapping[str, Any]) -> str:
 def event_table(events: Sequence[Mapping[str, Any]]) -> Table:
     laid = table("time", "what", "status", "message", wrapped=("message",))
     for event in events:
-        what = str(event["event_type"]).removesuffix("_EVENT").lower().replace("_", " ")
+        what = _EVENTS.get(event["event_type"], event["event_type"])
         laid.add_row(instant(event["timestamp"]), cell(what), _coloured(str(event["status"])), cell(event["message"]))
     return laid
 
@@ -92,7 +95,8 @@ def prediction_table(answer: Any) -> Table | None:
     columns = list(dict.fromkeys(key for prediction in predictions for key in prediction)) if records else ["prediction"]
     if not columns:
         return None
-    laid = table("row", *columns, right=("row",), wrapped=tuple(columns))
+    titles = [cell(column).plain for column in columns]
+    laid = table("row", *titles, right=("row",), wrapped=tuple(titles))
     for number, prediction in enumerate(predictions):
         values = [prediction.get(column) for column in columns] if records else [prediction]
         laid.add_row(str(number), *map(_value, values))

@@ -93,6 +93,13 @@ def update(
 
 
 @endpoints.command()
+def cancel(name: Name, as_json: AsJson = False, host: Host = None, token: ApiToken = None) -> None:
+    """Give up the update that is under way; what served before it serves on."""
+    with Workspace(host, token) as workspace:
+        show(workspace.call("POST", path_of(name, "config:cancel")), as_json)
+
+
+@endpoints.command()
 def delete(name: Name, host: Host = None, token: ApiToken = None) -> None:
     """Delete an endpoint. Its inference table stays."""
     with Workspace(host, token) as workspace:

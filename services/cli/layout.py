@@ -26,10 +26,10 @@ def print_json(answer: Any) -> None:
 
 
 def table(*titles: str, right: tuple[str, ...] = (), wrapped: tuple[str, ...] = ()) -> Table:
-    """`right` are aligned to that side; `wrapped` may take several lines."""
+    """`right` are aligned to that side; `wrapped` give way where the screen is narrow, so that no number is ever cut."""
     laid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for title in titles:
-        laid.add_column(cell(title), justify="right" if title in right else "left", no_wrap=title not in wrapped, overflow="fold")
+        laid.add_column(Text(title), justify="right" if title in right else "left", no_wrap=title not in wrapped, overflow="fold")
     return laid
 
 

@@ -9,17 +9,17 @@ from rich.table import Table
 from services.cli.layout import cell, table
 
 COUNTS = {  # title → name
-    "concurrency": "provisioned_concurrent_requests_total",
+    "slots": "provisioned_concurrent_requests_total",
     "calls": "request_count_total",
     "4xx": "request_4xx_count_total",
     "5xx": "request_5xx_count_total",
 }
 TIMES = {  # title → name and share
-    "p50": ("request_latency_ms", 0.5),
-    "p99": ("request_latency_ms", 0.99),
-    "queued p99": ("model_queue_time_ms", 0.99),
-    "model p50": ("model_prediction_latency_ms", 0.5),
-    "model p99": ("model_prediction_latency_ms", 0.99),
+    "answer\np50 ms": ("request_latency_ms", 0.5),
+    "answer\np99 ms": ("request_latency_ms", 0.99),
+    "queue\np99 ms": ("model_queue_time_ms", 0.99),
+    "model\np50 ms": ("model_prediction_latency_ms", 0.5),
+    "model\np99 ms": ("model_prediction_latency_ms", 0.99),
 }
 REFUSED = "(refused before one was chosen)"
 _SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? (\S+)(?: \d+)?")
@@ -40,9 +40,9 @@ def parse_samples(text: str) -> Iterator[Sample]:
 
 
 def metrics_table(samples: Sequence[Sample]) -> Table:
-    """Counts are those of the last minute, times of all requests there were."""
+    """Slots are how many are scored at once, counts those of the last minute, times of all requests there were."""
     columns = (*COUNTS, *TIMES)
-    laid = table("served entity", *columns, right=columns)
+    laid = table("served entity", *columns, right=columns, wrapped=("served entity",))
     for entity in dict.fromkeys(sample.labels.get("served_entity", "") for sample in samples):
         own = [sample for sample in samples if sample.labels.get("served_entity", "") == entity]
         counted = {sample.name: sample.value for sample in own}
@@ -73,4 +73,4 @@ def _buckets(samples: Sequence[Sample], name: str) -> list[tuple[float, float]]:
 
 
 def _milliseconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f} ms"
+    return "" if value is None else f"{value:.0f}"

@@ -43,7 +43,12 @@ Model = Annotated[ModelVersion, typer.Argument(parser=parse_model, metavar="MODE
 Size = Annotated[str | None, typer.Option(help="Small, Medium or Large: 4, 8 to 16 or 16 to 64 requests at once")]
 ToZero = Annotated[bool | None, typer.Option("--scale-to-zero/--no-scale-to-zero", help="whether no replica stays when nobody asks")]
 Variables = Annotated[
-    list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="for the model's process; again for each. Others see arguments")
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="NAME=VALUE",
+        help="for the model's process; again for each. A secret is {{secrets/scope/key}}: others see arguments",
+    ),
 ]
 
 

@@ -48,6 +48,12 @@ def served(**more: Any) -> dict[str, Any]:
             AS_IT_COMES | {"workload_size": "Small", "environment_vars": {"B": "1"}},
             id="new variables take the place of the old",
         ),
+        pytest.param(
+            {"environment_vars": {"A": "sealed"}, "secret_references": {"A": "{{secrets/prod/db}}"}},
+            Sizing(),
+            AS_IT_COMES | {"workload_size": "Small", "environment_vars": {"A": "{{secrets/prod/db}}"}},
+            id="references to secrets are kept",
+        ),
     ],
 )
 def test_the_next_version_runs_as_the_one_before(before: dict[str, Any], sizing: Sizing, entity: dict[str, Any]) -> None:
@@ -57,7 +63,7 @@ def test_the_next_version_runs_as_the_one_before(before: dict[str, Any], sizing:
 
 
 def test_variables_are_not_lost_without_a_word() -> None:
-    with pytest.raises(StackFailure, match="'a' runs with A, B, whose values nobody can read back"):
+    with pytest.raises(StackFailure, match="runs with A, B, whose values nobody can read back"):
         next_config(FOUR, served(environment_vars={"B": "sealed", "A": "sealed"}), Sizing())
 
 

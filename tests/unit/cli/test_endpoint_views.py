@@ -74,12 +74,18 @@ def test_what_did_not_come_to_serve_says_why() -> None:
     assert "config 1, which is stopped" in shown(detail_view(endpoint_after(*STOPPED)))
 
 
+def test_a_narrow_screen_cuts_neither_states_nor_times() -> None:
+    lines = "\n".join(shown(list_table([listed_after(*UPDATING) | {"name": "x" * 63}]), width=80))
+    assert "Ready (Updating)" in lines
+    assert ":00" in lines
+
+
 def test_events_are_lines() -> None:
     lines = shown(event_table(events_of(fold(*SERVING).endpoint("churn"), 10)))
     assert [line.split()[2:] for line in lines[1:]] == [
-        ["endpoint", "update", "success", "Config", "version", "1", "serves."],
-        ["served", "entity", "container", "success", "Served", "entity", "'a'", "of", "config", "version", "1", "is", "ready."],
-        ["endpoint", "update", "in", "progress", "The", "endpoint", "is", "being", "created", "with", "config", "version", "1."],
+        ["update", "success", "Config", "version", "1", "serves."],
+        ["entity", "success", "Served", "entity", "'a'", "of", "config", "version", "1", "is", "ready."],
+        ["update", "in", "progress", "The", "endpoint", "is", "being", "created", "with", "config", "version", "1."],
     ]
 
 
