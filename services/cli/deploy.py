@@ -95,5 +95,6 @@ def ways_to_ask(workspace: Workspace, name: str, entity: str) -> list[str]:
         body = None
     data = shlex.quote(body or "@input.json")
     url = shlex.quote(f"{workspace.host}{scoring_path(name)}")
+    trust = f"--cacert {shlex.quote(str(workspace.ca_bundle))} " if workspace.ca_bundle else ""
     bearer = f'-H "Authorization: Bearer {workspace.token_in_shell}"'
-    return [f"curl {url} {bearer} -H 'Content-Type: application/json' -d {data}", f"penstock endpoints query {name} {data}"]
+    return [f"curl {trust}{url} {bearer} -H 'Content-Type: application/json' -d {data}", f"penstock endpoints query {name} {data}"]

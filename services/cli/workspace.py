@@ -38,12 +38,13 @@ class Workspace:
         self.is_local = host is None
         self.token_in_shell = f"${TOKEN_VARIABLE}" if token else token_from_file()
         has_own_tls = self.is_local and self.host.startswith("https:")
+        self.ca_bundle = load_stack_settings().places.ca_bundle if has_own_tls else None  # None: whom this machine trusts
         self._client = httpx.Client(
             base_url=self.host,
             headers={"Authorization": f"Bearer {bearer}"},
             timeout=TIMEOUT,
             trust_env=not self.is_local,  # no proxy stands before this machine
-            verify=trusting(load_stack_settings().places.ca_bundle) if has_own_tls else True,
+            verify=trusting(self.ca_bundle) if self.ca_bundle else True,
         )
 
     def __enter__(self) -> Self:
