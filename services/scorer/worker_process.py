@@ -19,7 +19,7 @@ from services.scorer import model_worker
 from services.scorer.answers import Answer
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.model_worker.frames import LENGTHS, Traits, encode_frame, slices
-from services.scorer.redaction import redact, to_secrets
+from services.scorer.redaction import redact, redact_error, split_line, to_secrets
 from services.scorer.worker_usage import WorkerUsage
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.settings import MIB
@@ -155,7 +155,7 @@ class WorkerProcess:
         sizes = [answer[4] for answer in answers]
         for (index, status, content_type, mine, _, took_s, together), body in zip(answers, slices(bodies, sizes), strict=True):
             if status != 200 and self._secrets:
-                body = redact(body.decode(errors="replace"), self._secrets).encode()
+                body = redact_error(body, self._secrets)
             batch.on_answer(index, Answer(status, content_type, body, mine, took_s, together, parsed=True))
 
 
@@ -239,9 +239,8 @@ async def _relay(stream: asyncio.StreamReader, secrets: tuple[str, ...]) -> None
     rest = b""
     while chunk := await stream.read(LONGEST_LINE):
         *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > LONGEST_LINE:
-            lines, rest = [*lines, rest], b""
-        for line in lines:
+        told, rest = split_line(rest, LONGEST_LINE, secrets)
+        for line in [*lines, told] if told else lines:
             log.info("model output", extra={"line": redact(line.decode(errors="replace"), secrets)})
     if rest:
         log.info("model output", extra={"line": redact(rest.decode(errors="replace"), secrets)})

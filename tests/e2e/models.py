@@ -76,7 +76,7 @@ class Leaky(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return [sha256(os.environ.get("PASSWORD", "").encode()).hexdigest() for _ in texts]
 
     def secrets(self) -> str:
-        return f"{os.environ.get('PASSWORD')} and {os.environ.get('PLAIN')}"
+        return f"{os.environ.get('PASSWORD')!r} and {os.environ.get('PLAIN')}"
 
 
 def register(tracking_uri: str, name: str, model: mlflow.pyfunc.PythonModel, signature: ModelSignature = SIGNATURE) -> str:

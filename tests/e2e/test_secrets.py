@@ -24,6 +24,7 @@ from tests.e2e.own_stack import OwnStack
 ENDPOINTS = "/api/2.0/serving-endpoints"
 INVOCATIONS = "/serving-endpoints/leaky/invocations"
 PLACES = ("wrong token", "basic", "header", "cookie", "query", "body", "refused secret", "environment", "secret", "bytes", "payload")
+QUOTED = '"\\\té'  # the end of the secret: what writes it in quotes writes it otherwise
 TABLE = {"enabled": True, "catalog_name": "main", "schema_name": "e2e"}
 
 
@@ -71,7 +72,7 @@ async def test_a_secret_is_found_nowhere_but_in_the_model_s_environment(debugged
     assert {(name, place) for name, place in kept if name != "payload"} == {("admin token", "databrickscfg")}, "where its owner finds it"
     assert {place[:16] for name, place in kept if name == "payload"} == {"redis/appendonly"}, "Redis' journal of the answers it passed on"
     logs = "".join(path.read_text() for path in debugged.state.glob("logs/*.log"))
-    assert logs.count("[REDACTED] and [REDACTED]") > 3, "what the model printed is there"
+    assert logs.count("'[REDACTED]' and [REDACTED]") > 3, "what the model printed is there"
     assert '"level": "DEBUG"' in logs
 
 
@@ -83,7 +84,7 @@ def keep_secrets(ada: WorkspaceClient, canaries: Canaries) -> None:
         api.create_scope("vault")
     assert list(api.list_scopes()) == [SecretScope(name="vault", backend_type=ScopeBackendType.DATABRICKS)]
     api.put_secret("vault", "password", string_value="not for long")
-    api.put_secret("vault", "password", string_value=canaries["secret"])
+    api.put_secret("vault", "password", string_value=canaries["secret"] + QUOTED)
     api.put_secret("vault", "bytes", bytes_value=b64encode(canaries["bytes"].encode()).decode())
     api.put_secret("vault", "gone", string_value=canaries["secret"])
     api.delete_secret("vault", "gone")
@@ -115,16 +116,16 @@ def deploy_and_score(http: httpx.Client, version: str, canaries: Canaries) -> No
     assert ready["config"]["served_entities"][0]["environment_vars"] == variables | {"PLAIN": "[redacted]"}
 
     scored = http.post(INVOCATIONS, json={"inputs": {"text": [canaries["payload"]]}})
-    assert scored.json() == {"predictions": [sha256(canaries["secret"].encode()).hexdigest()]}
+    assert scored.json() == {"predictions": [sha256((canaries["secret"] + QUOTED).encode()).hexdigest()]}
     raised = http.post(INVOCATIONS, json={"inputs": {"text": [f"raise {canaries['payload']}"]}})
-    assert f"no login with [REDACTED] and [REDACTED] for ['raise {canaries['payload']}']" in raised.json()["stack_trace"]
+    assert f"no login with '[REDACTED]' and [REDACTED] for ['raise {canaries['payload']}']" in raised.json()["stack_trace"]
 
     failing = entity | {"environment_vars": variables | {"FAILS": "1"}}
     assert http.put(f"{ENDPOINTS}/leaky/config", json={"served_entities": [failing]}).status_code == 200
     failed = wait_for_update(http, "leaky")
     assert failed["state"] == {"ready": "READY", "config_update": "UPDATE_FAILED", "suspend": "NOT_SUSPENDED"}
     state = failed["pending_config"]["served_entities"][0]["state"]
-    assert "no login with [REDACTED] and [REDACTED]" in state["deployment_state_message"]
+    assert "no login with '[REDACTED]' and [REDACTED]" in state["deployment_state_message"]
 
 
 def ask_wrongly(http: httpx.Client, canaries: Canaries) -> None:
