@@ -187,6 +187,11 @@ def api_routes() -> APIRouter:
     return router
 
 
+def allowed(path: str) -> str:
+    """The methods there are at a path of the document, as the header `Allow` names them."""
+    return ", ".join(sorted({operation.method for operation in OPERATIONS if operation.path == path})) or "GET"
+
+
 def api_document() -> dict[str, Any]:
     kinds = {answers.ErrorEnvelope, answers.ScoringFault, answers.Predictions}
     kinds |= {kind for operation in OPERATIONS for kind in (operation.gives, operation.takes) if isinstance(kind, type)}

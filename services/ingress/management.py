@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
-from services.ingress.api_document import api_routes
+from services.ingress.api_document import allowed, api_routes
 from services.ingress.bodies import read_json_object
 from services.ingress.endpoint_logs import build_log, pool_of, service_log
 from services.ingress.endpoint_view import detailed, summary, tags
-from services.ingress.http_errors import HANDLERS, json_response
+from services.ingress.http_errors import HANDLERS, json_response, on_http_exception
 from services.ingress.lifecycle import Lifecycle, lifecycle_routes
 from services.ingress.observability import Observability, observability_routes
 from services.ingress.openapi import OpenApi, openapi_routes
@@ -193,17 +194,17 @@ class Management:
 
 
 def management_app(management: Management, observability: Observability) -> FastAPI:
-    app = FastAPI(openapi_url=None, redirect_slashes=False, exception_handlers=HANDLERS)
+    app = FastAPI(openapi_url=None, redirect_slashes=False, exception_handlers=HANDLERS | {HTTPException: _on_http_exception})
     app.add_api_route("/.well-known/databricks-config", _host_metadata, methods=["GET"])
-    app.include_router(api_routes())
-    app.include_router(_endpoint_routes(management))
     caller = [Depends(management.guard.caller)]
+    app.include_router(api_routes())
+    app.include_router(unsupported_routes(), dependencies=caller)  # first, since an endpoint's name would match some of them
+    app.include_router(_endpoint_routes(management))
     app.include_router(permission_routes(management.permissions, management.guard))
     app.include_router(secret_routes(management.secrets, management.guard))
     app.include_router(workspace_routes(management.workspace, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
-    app.include_router(unsupported_routes(), dependencies=caller)
     app.include_router(observability_routes(observability, ENDPOINTS, management.guard))
     return app
 
@@ -241,6 +242,13 @@ def _endpoint_routes(management: Management) -> APIRouter:
     router.add_api_route(f"{ENDPOINTS}/{{name}}/rate-limits", management.put_rate_limits, methods=["PUT"])
     router.add_api_route("/api/2.0/preview/scim/v2/Me", me, methods=["GET"])
     return router
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    """Starlette tells of the methods of one route alone, where each method is a route of its own."""
+    if error.status_code == 405:
+        error.headers = {"Allow": allowed(request.scope["route"].path_format)}
+    return await on_http_exception(request, error)
 
 
 async def _host_metadata(request: Request) -> Response:

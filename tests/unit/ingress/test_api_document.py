@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import schemathesis
 
-from services.ingress.api_document import OPERATIONS, PATH, Operation, api_document
+from services.ingress.api_document import OPERATIONS, PATH, SCORING, Operation, api_document
 from services.ingress.payloads import ConfigInput, GatewayInput, NotificationsChangeInput, RateLimitsInput, TagsInput
 from services.ingress.permissions import PermissionsInput
 from services.ingress.registry import Registry
@@ -81,6 +81,15 @@ async def test_what_is_answered_is_what_the_document_says(operation: Operation, 
         query = {name: NEEDED[name] for name in operation.needs}
         answer = await http.request(operation.method, path_of(operation), params=query, json=BODIES.get(operation.takes))
     DOCUMENT[operation.path][operation.method].validate_response(answer)
+
+
+async def test_a_wrong_method_is_told_which_are_right(tmp_path: Path) -> None:
+    async with called_by("ada", tmp_path) as http:
+        for path, methods in api_document()["paths"].items():
+            if path not in SCORING:
+                answer = await http.options(path.format(name="churn", endpoint_id="e1", served="a", path="x"))
+                assert (answer.status_code, answer.headers["allow"]) == (405, ", ".join(sorted(methods)).upper()), path
+        assert (await http.post(PATH)).headers["allow"] == "GET"
 
 
 async def test_the_document_needs_no_token(tmp_path: Path) -> None:
