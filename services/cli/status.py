@@ -130,6 +130,7 @@ def show_ready(console: Console, status: Status, took_s: float) -> None:
         f"  export DATABRICKS_CONFIG_FILE={escape(status['config_file'])}\n"
         f"  export MLFLOW_TRACKING_URI={escape(status['mlflow'])}\n"
         f"{_trust_line(status['ca_bundle'])}"
+        "  penstock deploy models:/NAME/VERSION · penstock endpoints list\n"
         "  penstock status · penstock logs -f · penstock settings · penstock down",
         highlight=False,
         soft_wrap=True,

@@ -26,7 +26,7 @@ ApiToken = Annotated[
         envvar=TOKEN_VARIABLE, help="whose call it is; without it the admin's of that stack. Others see arguments: prefer the variable"
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="for programs: what the API answered")]
+AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 
 
 class Workspace:
@@ -99,6 +99,8 @@ def _quoted(part: str) -> str:
 
 def find_stack(host: str | None, token: str | None) -> tuple[str, str]:
     """Host and token. The admin's token is sent to its own stack alone, never to a host that was named."""
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise typer.BadParameter("the token holds letters that no token has")  # which the HTTP library would print with it
     if host is not None:
         if token is None:
             raise typer.BadParameter(f"a host needs its token: --token or {TOKEN_VARIABLE}")
@@ -116,8 +118,15 @@ def token_from_file() -> str:
 
 
 def to_url(host: str) -> str:
-    """As Databricks' clients read it: without a scheme it is https."""
-    return (host if "://" in host else f"https://{host}").rstrip("/")
+    """As Databricks' clients read it: without a scheme it is https. Raises typer.BadParameter."""
+    url = (host if "://" in host else f"https://{host}").rstrip("/")
+    try:
+        is_web = httpx.URL(url).scheme in ("http", "https") and httpx.URL(url).host != ""
+    except httpx.InvalidURL:
+        is_web = False
+    if not is_web:
+        raise typer.BadParameter(f"'{host}' is no address of a host")
+    return url
 
 
 def refusal_of(status: int, body: str, retry_after: str | None) -> ApiRefusal:
@@ -134,7 +143,7 @@ def refusal_of(status: int, body: str, retry_after: str | None) -> ApiRefusal:
 def complete_endpoint(incomplete: str) -> list[str]:
     """For the shell: the endpoints whose names begin so. Without a stack there are none, and nothing may be said about it."""
     try:
-        with Workspace(os.environ.get(HOST_VARIABLE), os.environ.get(TOKEN_VARIABLE)) as workspace:
+        with Workspace(os.environ.get(HOST_VARIABLE) or None, os.environ.get(TOKEN_VARIABLE) or None) as workspace:
             return [endpoint["name"] for endpoint in workspace.endpoints() if endpoint["name"].startswith(incomplete)]
     except Exception:  # noqa: BLE001  in the middle of a line that is being typed there is no place for an error
         return []

@@ -49,6 +49,19 @@ def test_a_host_is_read_as_databricks_clients_read_it(host: str, url: str) -> No
     assert to_url(host) == url
 
 
+@pytest.mark.parametrize("host", ["", "http://", "ftp://a", "http://a:b"])
+def test_what_is_no_host_is_told_before_anything_is_sent(host: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is no address of a host"):
+        to_url(host)
+
+
+@pytest.mark.parametrize("token", ["dapi-hunter2\r", "dapi-hünter2"], ids=["of a file with another line end", "not ASCII"])
+def test_a_token_that_cannot_be_sent_is_not_shown(token: str) -> None:
+    with pytest.raises(typer.BadParameter) as refused:
+        find_stack("a.example.org", token)
+    assert "hunter" not in str(refused.value)
+
+
 def test_a_name_stays_one_part_of_the_path() -> None:
     assert path_of("a/b ?", "config:stop") == "/api/2.0/serving-endpoints/a%2Fb%20%3F/config:stop"
     assert scoring_path("churn", "churn-3") == "/serving-endpoints/churn/served-models/churn-3/invocations"
