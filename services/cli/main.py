@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from services.cli import launch
+from services.cli.allowlist import allowlist
 from services.cli.deploy import deploy
 from services.cli.endpoints import endpoints
 from services.cli.failures import ApiRefusal, StackFailure
@@ -105,6 +106,7 @@ app.add_typer(permissions, name="permissions")
 app.add_typer(tokens, name="token")
 app.add_typer(groups, name="group")
 app.add_typer(users, name="user")
+app.add_typer(allowlist, name="allowlist")
 
 
 @app.command()

@@ -1,36 +1,27 @@
 """`penstock token …`, `penstock group …` and `penstock user …`: who may call, written to the control log of the running stack."""
 
-import asyncio
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 
 from services.cli.admin_token import token_hash
+from services.cli.control_log import publish, read_state
 from services.cli.failures import StackFailure
 from services.cli.known_users import known_users
 from services.cli.layout import cell, console, moment, table
-from services.cli.settings import load_stack_settings
-from services.cli.status import read_status
 from services.shared.clock import now_ms
 from services.shared.control_events import GroupChanged, PrincipalKind, TokenCreated, TokenRevoked
-from services.shared.endpoints import ControlState
-
-if TYPE_CHECKING:
-    from services.shared.event_log import EventLog
 
 tokens = typer.Typer(help="Tokens of users and service principals.", no_args_is_help=True)
 groups = typer.Typer(help="Groups; the members of 'admins' may do everything, and everybody is in 'users'.", no_args_is_help=True)
 users = typer.Typer(help="Who is known: by a token, or as the member of a group.", no_args_is_help=True)
 
 UNIT_S = {"m": 60, "h": 3_600, "d": 86_400}
-
-R = TypeVar("R")
 
 
 @tokens.command("create")
@@ -51,14 +42,14 @@ def create_token(
         expires_ms=None if expires_in is None else now_ms() + to_seconds(expires_in) * 1000,
         comment=comment,
     )
-    _with_log(lambda log: log.publish(event))
+    publish(event)
     print(token)
 
 
 @tokens.command("list")
 def list_tokens(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
     """Show whose tokens there are; never the tokens."""
-    known = sorted(_state().tokens.values(), key=lambda t: t.created_ms)
+    known = sorted(read_state().tokens.values(), key=lambda t: t.created_ms)
     if as_json:
         print(json.dumps([asdict(token) for token in known], indent=2))
         return
@@ -73,9 +64,9 @@ def list_tokens(as_json: Annotated[bool, typer.Option("--json", help="for progra
 @tokens.command("revoke")
 def revoke_token(token_id: Annotated[str, typer.Argument(help="as `penstock token list` shows it")]) -> None:
     """End a token now, in every ingress process."""
-    if token_id not in {token.token_id for token in _state().tokens.values()}:
+    if token_id not in {token.token_id for token in read_state().tokens.values()}:
         raise StackFailure(f"there is no token {token_id}: `penstock token list` shows those there are")
-    _with_log(lambda log: log.publish(TokenRevoked(at_ms=now_ms(), token_id=token_id)))
+    publish(TokenRevoked(at_ms=now_ms(), token_id=token_id))
 
 
 @groups.command("set")
@@ -83,17 +74,17 @@ def set_group(
     name: str, members: Annotated[list[str] | None, typer.Argument(help="all of its members from now on; none: the group goes")] = None
 ) -> None:
     """Say who is in a group."""
-    _with_log(lambda log: log.publish(GroupChanged(at_ms=now_ms(), name=name, members=tuple(members or ()))))
+    publish(GroupChanged(at_ms=now_ms(), name=name, members=tuple(members or ())))
 
 
 @groups.command("list")
 def list_groups(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
     """Show the groups and who is in them."""
     if as_json:
-        print(json.dumps(_state().groups, indent=2))
+        print(json.dumps(read_state().groups, indent=2))
         return
     laid = table("group", "members", wrapped=("members",))
-    for name, members in sorted(_state().groups.items()):
+    for name, members in sorted(read_state().groups.items()):
         laid.add_row(cell(name), cell(", ".join(members)))
     console().print(laid)
 
@@ -101,7 +92,7 @@ def list_groups(as_json: Annotated[bool, typer.Option("--json", help="for progra
 @users.command("list")
 def list_users(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
     """Show users and service principals, how many tokens of theirs work now, and their groups."""
-    known = known_users(_state(), now_ms())
+    known = known_users(read_state(), now_ms())
     if as_json:
         print(json.dumps([asdict(user) for user in known], indent=2))
         return
@@ -121,28 +112,3 @@ def to_seconds(span: str) -> int:
     if found is None:
         raise StackFailure(f"'{span}' is no span of time; write 30m, 12h or 90d")
     return int(found[1]) * UNIT_S[found[2]]
-
-
-def _state() -> ControlState:
-    return _with_log(lambda log: log.refresh())
-
-
-def _with_log(ask: Callable[["EventLog"], Awaitable[R]]) -> R:
-    """Raises StackFailure without a running stack, and what the log's fold refuses."""
-    from services.shared.event_log import EventLog  # 0.15 s of imports, which other commands do without
-
-    settings = load_stack_settings()
-    status = read_status(settings)
-    if status is None:
-        raise StackFailure(f"no stack is running in {settings.places.root}: `penstock up` starts one")
-    kafka = settings.kafka.model_copy(update={"bootstrap": status["kafka"]})
-
-    async def asked() -> R:
-        log = EventLog(kafka)
-        await log.start()
-        try:
-            return await ask(log)
-        finally:
-            await log.stop()
-
-    return asyncio.run(asked())

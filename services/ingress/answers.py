@@ -373,3 +373,30 @@ class SecretAcl(TypedDict):
 @_exact
 class SecretAcls(TypedDict):
     items: list[SecretAcl]
+
+
+@_exact
+class AccessListView(TypedDict):
+    list_id: str
+    label: str
+    list_type: Literal["ALLOW", "BLOCK"]
+    ip_addresses: list[str]
+    address_count: int
+    enabled: bool
+    created_at: int
+    updated_at: int
+
+
+@_exact
+class OneAccessList(TypedDict):
+    ip_access_list: AccessListView
+
+
+@_exact
+class AccessListList(TypedDict):
+    ip_access_lists: list[AccessListView]
+
+
+@_exact
+class WorkspaceConf(TypedDict):
+    enableIpAccessLists: Literal["true", "false"]

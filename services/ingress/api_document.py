@@ -16,6 +16,17 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from services.ingress import answers
+from services.ingress.access_lists import (
+    CONF,
+    LISTS,
+    ONE_LIST,
+    SWITCH,
+    AccessListInput,
+    ConfInput,
+    ReplaceAccessListInput,
+    UpdateAccessListInput,
+)
+from services.ingress.gate import OPEN_TO_ALL
 from services.ingress.http_errors import json_response
 from services.ingress.payloads import (
     FLAG_SCHEMA,
@@ -45,7 +56,9 @@ _PATH_PARAMETERS = {
     "served": NAME_SCHEMA,
     "endpoint_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     "path": _ANY_TEXT,
+    "list_id": {"type": "string", "format": "uuid"},
 }
+_CONF_KEY = {"enum": [SWITCH]}
 _REF_TEMPLATE = "#/components/schemas/{model}"
 _JSON, _TEXT, _BYTES = "application/json", "text/plain", "application/octet-stream"
 _SCORING_STATUSES = (400, 401, 403, 404, 415, 429, 500, 503, 504)
@@ -71,8 +84,10 @@ class Operation:
     def statuses(self) -> list[int]:
         """All it may answer with but 200."""
         follow = {500} if self.is_public else {401, 500, 503}
+        if self.path not in OPEN_TO_ALL:
+            follow |= {403}  # at least for the address it comes from
         if "{" in self.path:
-            follow |= {404} if self.method == "GET" else {403, 404}
+            follow |= {404}
         if self.takes is not None or self.query:
             follow |= {400}
         if self.method != "GET" and self.is_limited:
@@ -136,6 +151,20 @@ def _of_secrets() -> tuple[Operation, ...]:
     )
 
 
+def _of_access_lists() -> tuple[Operation, ...]:
+    invalid = frozenset({400})
+    return (
+        Operation("GET", LISTS, "The IP access lists", answers.AccessListList),
+        Operation("POST", LISTS, "Create an IP access list", answers.OneAccessList, AccessListInput),
+        Operation("GET", ONE_LIST, "An IP access list", answers.OneAccessList),
+        Operation("PUT", ONE_LIST, "Replace an IP access list", answers.OneAccessList, ReplaceAccessListInput),
+        Operation("PATCH", ONE_LIST, "Change an IP access list", answers.OneAccessList, UpdateAccessListInput),
+        Operation("DELETE", ONE_LIST, "Delete an IP access list", answers.Nothing, refusals=invalid),
+        Operation("GET", CONF, "A setting of the workspace", answers.WorkspaceConf, query={"keys": _CONF_KEY}, needs=frozenset({"keys"})),
+        Operation("PATCH", CONF, "Change a setting of the workspace", answers.Nothing, ConfInput),
+    )
+
+
 _CONFLICT = frozenset({409})
 OPERATIONS = (
     Operation("GET", "/.well-known/databricks-config", "What clients ask a host first", answers.HostMetadata, is_public=True),
@@ -164,6 +193,7 @@ OPERATIONS = (
     Operation("PUT", PERMISSIONS, "Replace the permissions", answers.AccessControl, PermissionsInput),
     Operation("PATCH", PERMISSIONS, "Add to the permissions", answers.AccessControl, PermissionsInput),
     Operation("GET", f"{PERMISSIONS}/permissionLevels", "The levels there are", answers.PermissionLevels),
+    *_of_access_lists(),
     *_in_workspace(),
     *_of_secrets(),
     *(Operation(method, path, f"{what} are not offered", None, refusals=frozenset({400})) for method, path, what in ROUTES),

@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ingress.cancellations import Cancellations
 from services.ingress.connections import Connection, ask_who_is_there
-from services.ingress.http_errors import HANDLERS
+from services.ingress.gate import AddressBlocked, Gate
+from services.ingress.http_errors import HANDLERS, response_to
 from services.ingress.invocations import Invocations, invoked_by
 from services.ingress.listening import require_safe
 from services.ingress.management import Management, management_app
@@ -32,6 +33,7 @@ from services.ingress.replies import Replies
 from services.ingress.reply_reader import ReplyReader
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressServiceSettings
+from services.shared.addresses import parse_networks
 from services.shared.event_log import EventLog
 from services.shared.health import health_served
 from services.shared.process import calm_garbage_collector, vital
@@ -89,7 +91,8 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
         management = Management(settings, events, registry, pools, limiter)
         observability = Observability(redis, events, pools, requests)
         async with health_served(observability.why_not_ready):  # of this process alone, where the port is all processes'
-            yield routes(invocations, management, observability)
+            gate = Gate(events, parse_networks(settings.ingress.trusted_proxies))
+            yield routes(gate, invocations, management, observability)
     finally:
         for task in tasks:
             task.cancel()
@@ -105,7 +108,7 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
         await blocking.aclose()
 
 
-def routes(invocations: Invocations, management: Management, observability: Observability) -> ASGIApp:
+def routes(gate: Gate, invocations: Invocations, management: Management, observability: Observability) -> ASGIApp:
     """Scoring goes past Starlette, whose router and middleware cost as much as all of our own steps; management is FastAPI."""
     scoring = [
         "/serving-endpoints/{name}/invocations",
@@ -116,6 +119,11 @@ def routes(invocations: Invocations, management: Management, observability: Obse
     others = Starlette(routes=[*refused, Mount("/", management_app(management, observability))], exception_handlers=HANDLERS)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            gate.enter(scope)
+        except AddressBlocked as blocked:
+            await (await response_to(Request(scope), blocked))(scope, receive, send)
+            return
         invoked = invoked_by(scope)
         if invoked:
             await invocations.answer(invoked, scope, receive, send)

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from services.ingress.access_lists import AccessListsApi, access_list_routes
 from services.ingress.api_document import allowed, api_routes
 from services.ingress.bodies import read_json_object
 from services.ingress.endpoint_logs import build_log, pool_of, service_log
@@ -79,6 +80,7 @@ class Management:
         self.permissions = Permissions(events)
         self.secrets = SecretScopes(events, self._box)
         self.workspace = Workspace(events, WorkspaceFiles(settings.workspace_folder))
+        self.access_lists = AccessListsApi(events)
         self.guard = Guard(events, limiter)
 
     async def create(self, request: Request, caller: Token) -> Response:
@@ -201,6 +203,7 @@ def management_app(management: Management, observability: Observability) -> Fast
     app.include_router(unsupported_routes(), dependencies=caller)  # first, since an endpoint's name would match some of them
     app.include_router(_endpoint_routes(management))
     app.include_router(permission_routes(management.permissions, management.guard))
+    app.include_router(access_list_routes(management.access_lists, management.guard))
     app.include_router(secret_routes(management.secrets, management.guard))
     app.include_router(workspace_routes(management.workspace, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)

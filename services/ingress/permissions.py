@@ -14,9 +14,9 @@ from services.ingress.rate_limiter import RateLimiter
 from services.shared.clock import now_ms
 from services.shared.control_events import Grant, PermissionsChanged, PrincipalKind
 from services.shared.endpoints import ControlState, Endpoint, Token
-from services.shared.errors import EndpointNotFound, ParameterInvalid, TryAgainLater
+from services.shared.errors import EndpointNotFound, ParameterInvalid, PermissionDenied, TryAgainLater
 from services.shared.event_log import EventLog
-from services.shared.rights import DESCRIPTIONS, Level, level_of, require
+from services.shared.rights import DESCRIPTIONS, Level, is_admin, level_of, require
 
 PERMISSIONS = "/api/2.0/permissions/serving-endpoints/{endpoint_id}"
 READS = ("GET", "HEAD")
@@ -58,6 +58,13 @@ class Guard:
             request.state.endpoint_id = endpoint.endpoint_id
         if request.method not in READS:
             self._limiter.spend_change()
+        return caller
+
+    async def admin(self, request: Request) -> Token:
+        """As `caller`, of the workspace itself. Raises also PermissionDenied, to everybody but admins."""
+        caller = await self.caller(request)
+        if not is_admin(caller, await self._events.refresh()):
+            raise PermissionDenied(f"User '{caller.principal}' is no admin of this workspace; this needs one.")
         return caller
 
 

@@ -1,10 +1,17 @@
 """Settings of one ingress process."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from services.shared.addresses import parse_networks
 from services.shared.settings import MIB, Section, ServiceSettings
+
+
+def _networks(text: str) -> str:
+    parse_networks(text)
+    return text
 
 
 class IngressSettings(Section):
@@ -16,6 +23,10 @@ class IngressSettings(Section):
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key, without a password")
     allow_plain_http: bool = Field(
         False, description="listen without TLS where other machines reach it, as behind a proxy that has it; else that is refused"
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        "",
+        description="addresses and networks, with commas between them, of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
     )
     processes: int = Field(1, ge=1, le=64, description="ingress processes that share the port")
     max_body_bytes: int = Field(16 * MIB, ge=1024, le=16 * MIB, description="largest scoring body, in bytes")

@@ -7,8 +7,10 @@ version it was decided on (R9). Values of `environment_vars` and of secrets are 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 from uuid_utils import uuid4, uuid7
+
+from services.shared.addresses import parse_address, parse_network
 
 LANES_PER_REPLICA = 4  # one replica gives 4 provisioned concurrency (databricks_surface §5)
 SIZE_CONCURRENCY = {"Small": (4, 4), "Medium": (8, 16), "Large": (16, 64)}
@@ -93,6 +95,29 @@ class RateLimit(_Frozen):
     key: Literal["user", "endpoint", "service_principal"]
     renewal_period: Literal["minute"] = "minute"
     principal: str | None = None
+
+
+def _network(text: str) -> str:
+    parse_network(text)
+    return text
+
+
+def _address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+ListType = Literal["ALLOW", "BLOCK"]
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+NETWORK_SCHEMA = {
+    "type": "string",
+    "anyOf": [
+        {"pattern": rf"^{_OCTET}(\.{_OCTET}){{3}}(/([12]?[0-9]|3[0-2]))?$"},
+        {"pattern": "^([0-9a-f]{1,4}:){1,7}:(/(1[01][0-9]|12[0-8]|[1-9]?[0-9]))?$"},
+        {"format": "ipv6"},
+    ],
+}
+NetworkText = Annotated[str, AfterValidator(_network), WithJsonSchema(NETWORK_SCHEMA)]
 
 
 class _Event(_Frozen):
@@ -185,6 +210,44 @@ class SecretAclDeleted(_Event):
     type: Literal["SecretAclDeleted"] = "SecretAclDeleted"
     scope_id: str
     principal: str
+
+
+class _AccessEvent(_Event):
+    """`author_address` is whence the change was asked for; None: from the machine itself, by the control log."""
+
+    author_address: Annotated[str, AfterValidator(_address)] | None = None
+
+
+class AccessListCreated(_AccessEvent):
+    type: Literal["AccessListCreated"] = "AccessListCreated"
+    list_id: str = Field(default_factory=lambda: str(uuid4()))
+    label: str
+    list_type: ListType
+    addresses: tuple[NetworkText, ...]
+    enabled: bool = True
+
+
+class AccessListChanged(_AccessEvent):
+    """What is None stays."""
+
+    type: Literal["AccessListChanged"] = "AccessListChanged"
+    list_id: str
+    label: str | None = None
+    list_type: ListType | None = None
+    addresses: tuple[NetworkText, ...] | None = None
+    enabled: bool | None = None
+
+
+class AccessListDeleted(_AccessEvent):
+    type: Literal["AccessListDeleted"] = "AccessListDeleted"
+    list_id: str
+
+
+class AccessListsSwitched(_AccessEvent):
+    """Whether the lists are enforced."""
+
+    type: Literal["AccessListsSwitched"] = "AccessListsSwitched"
+    enforced: bool
 
 
 class EndpointCreated(_Event):
@@ -327,7 +390,8 @@ EndpointEvent = (
     | EntityFailed
 )
 SecretEvent = SecretScopeCreated | SecretScopeDeleted | SecretPut | SecretDeleted | SecretAclPut | SecretAclDeleted
-ControlEvent = EndpointEvent | SecretEvent | PoolRemoved | TokenCreated | TokenRevoked | GroupChanged
+AccessEvent = AccessListCreated | AccessListChanged | AccessListDeleted | AccessListsSwitched
+ControlEvent = EndpointEvent | SecretEvent | AccessEvent | PoolRemoved | TokenCreated | TokenRevoked | GroupChanged
 
 _EVENTS: TypeAdapter[ControlEvent] = TypeAdapter(Annotated[ControlEvent, Field(discriminator="type")])
 

@@ -6,7 +6,9 @@ from enum import StrEnum
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+from services.shared.access_lists import AccessLists, apply_access_event
 from services.shared.control_events import (
+    AccessEvent,
     ConfigRequested,
     ConfigSpec,
     ControlEvent,
@@ -163,6 +165,7 @@ class ControlState:
     tokens: Mapping[str, Token] = field(default_factory=dict)  # by sha256 of the token
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {ADMINS: (FIRST_ADMIN,)})  # name → members
     scopes: Scopes = field(default_factory=dict)  # of secrets
+    access: AccessLists = field(default_factory=AccessLists)
     verdicts: Mapping[str, RequestRejected | None] = field(default_factory=dict)  # event id → None (accepted) or why not
 
     def endpoint(self, name: str) -> Endpoint:
@@ -203,6 +206,8 @@ def apply_event(state: ControlState, offset: int, event: ControlEvent | None) ->
 def _apply(state: ControlState, offset: int, event: ControlEvent) -> ControlState:
     if isinstance(event, SecretEvent):
         return replace(state, scopes=apply_secret_event(state.scopes, event))
+    if isinstance(event, AccessEvent):
+        return replace(state, access=apply_access_event(state.access, event))
     match event:
         case TokenCreated():
             token = Token(event.token_id, event.principal, event.kind, event.at_ms, event.expires_ms, event.comment)

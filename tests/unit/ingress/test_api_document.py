@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import schemathesis
 
+from services.ingress.access_lists import AccessListInput, ConfInput, ReplaceAccessListInput, UpdateAccessListInput
 from services.ingress.api_document import OPERATIONS, PATH, SCORING, Operation, api_document
 from services.ingress.payloads import ConfigInput, GatewayInput, NotificationsChangeInput, RateLimitsInput, TagsInput
 from services.ingress.permissions import PermissionsInput
@@ -38,9 +39,15 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
     PutSecretInput: {"scope": "prod", "key": "new", "bytes_value": "dHdv"},
     AclInput: {"scope": "prod", "principal": "team"},
     PutAclInput: {"scope": "prod", "principal": "eve", "permission": "READ"},
+    AccessListInput: {"label": "ours", "list_type": "ALLOW", "ip_addresses": ["127.0.0.1"]},
+    ReplaceAccessListInput: {"label": "ours", "list_type": "ALLOW", "enabled": "true"},
+    UpdateAccessListInput: {"enabled": False},
+    ConfInput: {"enableIpAccessLists": "false"},
     dict[str, Any]: {"items": []},
 }
-NEEDED = {"path": "/Shared", "scope": "prod", "principal": "team"}
+NEEDED = {"keys": "enableIpAccessLists", "path": "/Shared", "scope": "prod", "principal": "team"}
+
+LIST_ID = "00000000-0000-0000-0000-000000000001"
 
 
 def written(document: dict[str, Any]) -> str:
@@ -64,7 +71,9 @@ def test_each_route_is_in_the_document_once(tmp_path: Path) -> None:
 
 
 def path_of(operation: Operation) -> str:
-    return operation.path.format(name="churn", endpoint_id="e1", served="a", path="Shared/x")
+    return operation.path.format(
+        name="churn", endpoint_id="e1", served="a", path="Shared/x", list_id="00000000-0000-0000-0000-000000000001"
+    )
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
@@ -74,7 +83,7 @@ async def test_only_what_is_said_to_be_public_is(operation: Operation, tmp_path:
     assert (answer.status_code == 401) is not operation.is_public
 
 
-@pytest.mark.parametrize("who", ["ada", "stranger"])
+@pytest.mark.parametrize("who", ["admin", "ada", "stranger"])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
 async def test_what_is_answered_is_what_the_document_says(operation: Operation, who: str, tmp_path: Path) -> None:
     async with called_by(who, tmp_path, WITH_SCOPE) as http:
@@ -101,7 +110,7 @@ async def test_the_document_needs_no_token(tmp_path: Path) -> None:
 async def test_a_body_that_is_no_plain_json_object_is_refused_by_every_route_that_takes_one(
     raw: bytes, refusal: type[RequestRejected], tmp_path: Path
 ) -> None:
-    async with called_by("ada", tmp_path) as http:
+    async with called_by("admin", tmp_path) as http:
         for operation in OPERATIONS:
             if operation.takes not in (None, bytes):
                 answer = await http.request(operation.method, path_of(operation), content=raw)
