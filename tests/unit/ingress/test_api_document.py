@@ -47,7 +47,7 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
 }
 NEEDED = {"keys": "enableIpAccessLists", "path": "/Shared", "scope": "prod", "principal": "team"}
 
-LIST_ID = "00000000-0000-0000-0000-000000000001"
+PLACES = {"name": "churn", "endpoint_id": "e1", "served": "a", "path": "Shared/x", "list_id": "00000000-0000-0000-0000-000000000001"}
 
 
 def written(document: dict[str, Any]) -> str:
@@ -96,7 +96,7 @@ async def test_a_wrong_method_is_told_which_are_right(tmp_path: Path) -> None:
     async with called_by("ada", tmp_path) as http:
         for path, methods in api_document()["paths"].items():
             if path not in SCORING:
-                answer = await http.options(path.format(name="churn", endpoint_id="e1", served="a", path="x"))
+                answer = await http.options(path.format(**PLACES))
                 assert (answer.status_code, answer.headers["allow"]) == (405, ", ".join(sorted(methods)).upper()), path
         assert (await http.post(PATH)).headers["allow"] == "GET"
 
