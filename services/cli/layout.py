@@ -18,7 +18,7 @@ def console() -> Console:
 
 def error_console() -> Console:
     """For progress, so that standard output is the answer alone."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, width=None if sys.stderr.isatty() else FILE_COLUMNS, highlight=False)
 
 
 def print_json(answer: Any) -> None:

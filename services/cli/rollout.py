@@ -16,7 +16,19 @@ COME_AGAIN = (429, 503)
 
 def follow(workspace: Workspace, endpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     """The endpoint once it is as it was asked to be. Raises StackFailure with what went wrong; interrupted, the update goes on."""
-    name, began_at = endpoint["name"], time.monotonic()
+    name = endpoint["name"]
+    try:
+        endpoint = _when_ended(workspace, endpoint)
+    except KeyboardInterrupt:
+        error_console().print(f"the update goes on: `penstock endpoints get {name}` tells how far it is, `… cancel {name}` ends it")
+        raise
+    if failure := failure_of(endpoint):
+        raise StackFailure(failure)
+    return endpoint
+
+
+def _when_ended(workspace: Workspace, endpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    began_at = time.monotonic()
     with Progress(error_console()) as progress:
         for pause_s in pauses():
             for entity, state in states_of(endpoint):
@@ -25,13 +37,11 @@ def follow(workspace: Workspace, endpoint: Mapping[str, Any]) -> Mapping[str, An
                 break
             time.sleep(pause_s)
             try:
-                endpoint = workspace.endpoint(name)
+                endpoint = workspace.endpoint(endpoint["name"])
             except ApiRefusal as refusal:
                 if refusal.status not in COME_AGAIN:
                     raise
                 time.sleep(refusal.retry_after_s or 1.0)
-    if failure := failure_of(endpoint):
-        raise StackFailure(failure)
     return endpoint
 
 
