@@ -65,7 +65,8 @@ def collector() -> Iterator[Collector]:
 def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
     """Two ingress processes, short windows, free ports, spans to a collector."""
     state = tmp_path_factory.mktemp("stack")
-    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE" and not k.startswith("DATABRICKS_")}
+    environ = kept | {  # without the developer's own workspace, which `penstock endpoints` would ask
         "PENSTOCK_STATE": str(state),
         "PENSTOCK_INGRESS_PORT": "0",
         "PENSTOCK_KAFKA_PORT": "0",

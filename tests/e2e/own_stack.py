@@ -16,7 +16,7 @@ COMMAND_TIMEOUT_S = 240
 class OwnStack:
     def __init__(self, state: Path, **variables: str) -> None:
         ports = {f"PENSTOCK_{part}_PORT": "0" for part in ("KAFKA", "REDIS", "MLFLOW", "INGRESS")}
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PENSTOCK_", "DATABRICKS_"))}
         self.state = state
         self.environment = {**kept, **ports, "PENSTOCK_STATE": str(state), **variables}
 
