@@ -25,7 +25,7 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header line")] = False,
 ) -> None:
     """Query the inference tables."""
-    from services.logger.queries import QueryRefused, run_query  # 0.25 s of imports, which other commands do without
+    from services.shared.queries import QueryRefused, run_query  # 0.25 s of imports, which other commands do without
 
     try:
         rows = run_query(load_settings(ServiceSettings).tables_folder, query)

@@ -400,3 +400,78 @@ class AccessListList(TypedDict):
 @_exact
 class WorkspaceConf(TypedDict):
     enableIpAccessLists: Literal["true", "false"]
+
+
+@_exact
+class StatementError(TypedDict):
+    error_code: str
+    message: str
+
+
+@_exact
+class StatementStatus(TypedDict):
+    state: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED"]
+    error: NotRequired[StatementError]
+
+
+@_exact
+class ColumnView(TypedDict):
+    name: str
+    position: int
+    type_name: str
+    type_text: str
+
+
+@_exact
+class StatementSchema(TypedDict):
+    column_count: int
+    columns: list[ColumnView]
+
+
+@_exact
+class ChunkRef(TypedDict):
+    chunk_index: int
+    row_offset: int
+    row_count: int
+    byte_count: int
+
+
+@_exact
+class StatementManifest(TypedDict):
+    format: Literal["JSON_ARRAY", "ARROW_STREAM", "CSV"]
+    schema: StatementSchema
+    total_chunk_count: int
+    chunks: list[ChunkRef]
+    total_row_count: int
+    total_byte_count: int
+    truncated: bool
+
+
+@_exact
+class ExternalLink(ChunkRef):
+    external_link: str
+    expiration: str
+    next_chunk_index: NotRequired[int]
+    next_chunk_internal_link: NotRequired[str]
+
+
+@_exact
+class StatementChunk(TypedDict):
+    """Rows in `data_array`, every value as text, or a link to them."""
+
+    chunk_index: NotRequired[int]
+    row_offset: NotRequired[int]
+    row_count: NotRequired[int]
+    byte_count: NotRequired[int]
+    next_chunk_index: NotRequired[int]
+    next_chunk_internal_link: NotRequired[str]
+    data_array: NotRequired[list[list[str | None]]]
+    external_links: NotRequired[list[ExternalLink]]
+
+
+@_exact
+class StatementTold(TypedDict):
+    statement_id: str
+    status: StatementStatus
+    manifest: NotRequired[StatementManifest]
+    result: NotRequired[StatementChunk]

@@ -40,6 +40,8 @@ from services.ingress.payloads import (
 )
 from services.ingress.permissions import PERMISSIONS, PermissionsInput
 from services.ingress.secret_scopes import SECRETS, AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
+from services.ingress.statement_routes import API as STATEMENTS
+from services.ingress.statement_routes import RESULTS, StatementInput
 from services.ingress.unsupported import ROUTES
 from services.ingress.workspace import API as WORKSPACE
 from services.ingress.workspace import IMPORT_FILE, DeleteInput, FolderInput
@@ -51,12 +53,15 @@ _SERVED = f"{_ONE}/served-models/{{served}}"
 _LIMIT = {"type": "string", "pattern": "^0*[1-9][0-9]*$"}
 _VERSION = {"type": "string", "pattern": "^[0-9]+$"}
 _ANY_TEXT = {"type": "string"}
+_WHOLE = {"type": "integer", "minimum": 0}
 _PATH_PARAMETERS = {
     "name": NAME_SCHEMA,
     "served": NAME_SCHEMA,
     "endpoint_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     "path": _ANY_TEXT,
     "list_id": {"type": "string", "format": "uuid"},
+    "statement_id": {"type": "string", "format": "uuid"},
+    "chunk_index": _WHOLE,
 }
 _CONF_KEY = {"enum": [SWITCH]}
 _REF_TEMPLATE = "#/components/schemas/{model}"
@@ -165,6 +170,26 @@ def _of_access_lists() -> tuple[Operation, ...]:
     )
 
 
+def _of_statements() -> tuple[Operation, ...]:
+    one = f"{STATEMENTS}/{{statement_id}}"
+    link: dict[str, dict[str, Any]] = {"expires": _WHOLE, "signature": _ANY_TEXT}
+    result = f"{RESULTS}/{{statement_id}}/{{chunk_index}}"
+
+    def row(method: str, path: str, summary: str, gives: Any, takes: Any = None, *refusals: int) -> Operation:
+        return Operation(method, path, summary, gives, takes, is_limited=False, refusals=frozenset(refusals))
+
+    return (
+        *(
+            row("POST", path, "Run a SELECT over inference tables", answers.StatementTold, StatementInput)
+            for path in (STATEMENTS, f"{STATEMENTS}/")
+        ),
+        row("GET", one, "How a statement stands, and its first rows", answers.StatementTold),
+        row("GET", f"{one}/result/chunks/{{chunk_index}}", "More of its rows", answers.StatementChunk, None, 400),
+        row("POST", f"{one}/cancel", "End a statement", answers.Nothing),
+        Operation("GET", result, "Rows behind an external link", bytes, query=link, needs=frozenset(link), is_public=True),
+    )
+
+
 _CONFLICT = frozenset({409})
 OPERATIONS = (
     Operation("GET", "/.well-known/databricks-config", "What clients ask a host first", answers.HostMetadata, is_public=True),
@@ -196,6 +221,7 @@ OPERATIONS = (
     *_of_access_lists(),
     *_in_workspace(),
     *_of_secrets(),
+    *_of_statements(),
     *(Operation(method, path, f"{what} are not offered", None, refusals=frozenset({400})) for method, path, what in ROUTES),
 )
 SCORING = (
@@ -265,6 +291,8 @@ def _described(operation: Operation, by_kind: Mapping[Any, Any]) -> dict[str, An
     }
     if operation.gives is str:
         described["responses"]["200"] = _answer(_TEXT, {"type": "string"})
+    elif operation.gives is bytes:
+        described["responses"]["200"] = _answer("*/*", {})
     elif operation.gives is not None:
         described["responses"]["200"] = _answer(_JSON, by_kind[operation.gives])
     if operation.takes is not None:

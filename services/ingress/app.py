@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn, cast
 from uuid import uuid4
@@ -90,8 +90,9 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
         invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations, limiter, tallies)
         management = Management(settings, events, registry, pools, limiter)
         observability = Observability(redis, events, pools, requests)
-        async with health_served(observability.why_not_ready):  # of this process alone, where the port is all processes'
-            gate = Gate(events, parse_networks(settings.ingress.trusted_proxies))
+        gate = Gate(events, parse_networks(settings.ingress.trusted_proxies))
+        # health is of this process alone, where the port is all processes'
+        async with health_served(observability.why_not_ready), aclosing(management.statements):
             yield routes(gate, invocations, management, observability)
     finally:
         for task in tasks:

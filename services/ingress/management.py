@@ -37,6 +37,8 @@ from services.ingress.registry import Registry
 from services.ingress.secret_rights import readable_secret
 from services.ingress.secret_scopes import SecretScopes, secret_routes
 from services.ingress.settings import IngressServiceSettings
+from services.ingress.statement_routes import StatementExecution, statement_routes
+from services.ingress.statements import Statements
 from services.ingress.unsupported import unsupported_routes
 from services.ingress.variables import Sealing
 from services.ingress.workspace import Workspace, workspace_routes
@@ -79,6 +81,8 @@ class Management:
         self.openapi = OpenApi(events, registry)
         self.permissions = Permissions(events)
         self.secrets = SecretScopes(events, self._box)
+        self.statements = Statements(settings.statements_folder, settings.tables_folder)
+        self.execution = StatementExecution(events, self.statements)
         self.workspace = Workspace(events, WorkspaceFiles(settings.workspace_folder))
         self.access_lists = AccessListsApi(events)
         self.guard = Guard(events, limiter)
@@ -206,6 +210,7 @@ def management_app(management: Management, observability: Observability) -> Fast
     app.include_router(access_list_routes(management.access_lists, management.guard))
     app.include_router(secret_routes(management.secrets, management.guard))
     app.include_router(workspace_routes(management.workspace, management.guard))
+    app.include_router(statement_routes(management.execution, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
     app.include_router(observability_routes(observability, ENDPOINTS, management.guard))

@@ -52,3 +52,8 @@ class IngressServiceSettings(ServiceSettings):
     def workspace_folder(self) -> Path:
         """What users keep by the workspace API."""
         return self.state.absolute() / "workspace"
+
+    @property
+    def statements_folder(self) -> Path:
+        """SQL statements and their results, for an hour each."""
+        return self.state.absolute() / "statements"

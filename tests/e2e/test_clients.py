@@ -24,6 +24,7 @@ from databricks.sdk.service.serving import (
     ServingEndpointPermissionLevel,
     TrafficConfig,
 )
+from databricks.sdk.service.sql import StatementState
 from mlflow.deployments import get_deploy_client
 
 from tests.e2e.conftest import Deployed, Models, Stack, wait_for_update
@@ -260,7 +261,7 @@ def test_a_model_version_that_does_not_exist_is_refused_at_once(stack: Stack, mo
     assert (answer.status_code, answer.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
-def test_sql_reads_the_inference_table(stack: Stack, deploy: Deploy) -> None:
+def test_sql_reads_the_inference_table(stack: Stack, workspace: WorkspaceClient, deploy: Deploy) -> None:
     endpoint = deploy()
     with stack.client() as client:
         answer = client.post(endpoint.invocations, json=SPLIT | {"client_request_id": "in-sql"})
@@ -271,3 +272,7 @@ def test_sql_reads_the_inference_table(stack: Stack, deploy: Deploy) -> None:
         done = stack.penstock("sql", sql, "--json")
         found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found == [{"client_request_id": "in-sql", "status_code": 200, "response": answer.text}]
+    told = workspace.statement_execution.execute_statement(warehouse_id="any", statement=sql, wait_timeout="50s")
+    assert told.status
+    assert told.result
+    assert (told.status.state, told.result.data_array) == (StatementState.SUCCEEDED, [["in-sql", "200", answer.text]])

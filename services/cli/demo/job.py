@@ -21,7 +21,7 @@ from rich.table import Table
 from services.cli.demo.ledger import Answered, EntitySummary, Logged, differences, summarise, summary_faults, wrong_answers
 from services.cli.demo.models import MODEL_NAME, HeldOut, RegisteredModel, train_and_register
 from services.cli.demo.steps import console, step
-from services.logger.queries import run_query
+from services.shared.queries import run_query
 
 ENDPOINT = "penstock-demo"
 CATALOG, SCHEMA = "main", "demo"

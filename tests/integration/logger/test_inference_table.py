@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from services.logger.queries import QueryRefused, run_query
 from services.logger.rows import COLUMNS, ID
 from services.logger.settings import LoggerSettings
 from services.logger.table import Delivery, InferenceTable, TableBroken
 from services.shared.envelope import new_request_id
+from services.shared.queries import QueryRefused, run_query
 from tests.unit.logger.outcomes import TYPICAL, outcome
 
 SETTINGS = LoggerSettings(compact_commits=1_000)

@@ -16,7 +16,7 @@ app.command()(sql)
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PENSTOCK_STATE", str(tmp_path))
-    monkeypatch.setattr("services.logger.queries.run_query", lambda _tables, _query: ROWS)
+    monkeypatch.setattr("services.shared.queries.run_query", lambda _tables, _query: ROWS)
 
 
 @pytest.mark.usefixtures("printed")

@@ -13,6 +13,7 @@ from services.ingress.payloads import ConfigInput, GatewayInput, NotificationsCh
 from services.ingress.permissions import PermissionsInput
 from services.ingress.registry import Registry
 from services.ingress.secret_scopes import AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
+from services.ingress.statement_routes import StatementInput
 from services.ingress.workspace import DeleteInput, FolderInput
 from services.shared.errors import RequestRejected
 from tests.unit.ingress.callers import STATE
@@ -43,11 +44,12 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
     ReplaceAccessListInput: {"label": "ours", "list_type": "ALLOW", "enabled": "true"},
     UpdateAccessListInput: {"enabled": False},
     ConfInput: {"enableIpAccessLists": "false"},
+    StatementInput: {"statement": "SELECT 1", "warehouse_id": "any", "wait_timeout": "0s"},
     dict[str, Any]: {"items": []},
 }
-NEEDED = {"keys": "enableIpAccessLists", "path": "/Shared", "scope": "prod", "principal": "team"}
-
-PLACES = {"name": "churn", "endpoint_id": "e1", "served": "a", "path": "Shared/x", "list_id": "00000000-0000-0000-0000-000000000001"}
+NEEDED = {"keys": "enableIpAccessLists", "path": "/Shared", "scope": "prod", "principal": "team", "expires": "1", "signature": "x"}
+NOBODY = "00000000-0000-4000-8000-000000000001"
+PLACES = {"name": "churn", "endpoint_id": "e1", "served": "a", "path": "Shared/x", "list_id": NOBODY, "statement_id": NOBODY, "chunk_index": 0}
 
 
 def written(document: dict[str, Any]) -> str:
@@ -71,9 +73,7 @@ def test_each_route_is_in_the_document_once(tmp_path: Path) -> None:
 
 
 def path_of(operation: Operation) -> str:
-    return operation.path.format(
-        name="churn", endpoint_id="e1", served="a", path="Shared/x", list_id="00000000-0000-0000-0000-000000000001"
-    )
+    return operation.path.format(**PLACES)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)

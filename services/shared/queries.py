@@ -1,7 +1,7 @@
 """SQL over the inference tables: SELECT only, tables by their three-level names, any running stack or none."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +38,16 @@ class DataFusion(sqlglot.Dialect):
         IDENTIFIERS = ['"', "`"]  # noqa: RUF012 (sqlglot's own way to say it)
 
 
-def run_query(tables: Path, sql: str) -> pa.Table:
-    """Run one SELECT, or list the tables for SHOW TABLES.
+def run_query(tables: Path, sql: str, visible: Container[str] | None = None) -> pa.Table:
+    """Run one SELECT, or list the tables for SHOW TABLES. Of `visible` tables alone, where that is given: others are not there.
 
     Functions are DataFusion's. Raises QueryRefused: anything but one SELECT, a table that is not there, or what DataFusion
     says of the query.
     """
     if sql.strip().rstrip(";").strip().upper() == "SHOW TABLES":
-        return pa.table({"table": pa.array(list_tables(tables), pa.string())})
+        return pa.table({"table": pa.array(_visible(tables, visible), pa.string())})
     uses = find_tables(sql)
-    known = list_tables(tables)
+    known = _visible(tables, visible)
     query = QueryBuilder()
     for name in sorted({use.name for use in uses}):
         if name not in known:
@@ -60,6 +60,10 @@ def run_query(tables: Path, sql: str) -> pa.Table:
         for use in uses:
             text = text.replace(_alias(use.name), use.name)
         raise QueryRefused(text) from error
+
+
+def _visible(tables: Path, visible: Container[str] | None) -> list[str]:
+    return [name for name in list_tables(tables) if visible is None or name in visible]
 
 
 def list_tables(tables: Path) -> list[str]:

@@ -1,6 +1,6 @@
 import pytest
 
-from services.logger.queries import QueryRefused, find_tables, with_replacements
+from services.shared.queries import QueryRefused, find_tables, with_replacements
 
 
 def alias(name: str) -> str:
