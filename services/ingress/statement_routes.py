@@ -55,7 +55,7 @@ class StatementExecution:
         await self._statements.wait(statement_id, wait_s)
         statement = self._look(statement_id, caller)
         if sent.on_wait_timeout == "CANCEL" and statement.state in ("PENDING", "RUNNING"):
-            self._statements.cancel(statement_id)
+            await self._statements.cancel(statement_id)
             statement = self._look(statement_id, caller)
         return await self._told(statement, request)
 
@@ -67,7 +67,7 @@ class StatementExecution:
 
     async def cancel(self, statement_id: str, caller: Token) -> Response:
         self._look(statement_id, caller)
-        self._statements.cancel(statement_id)
+        await self._statements.cancel(statement_id)
         return json_response({})
 
     async def external(self, statement_id: str, chunk_index: int, expires: int, signature: str) -> Response:

@@ -13,7 +13,7 @@ from services.ingress.statement_results import chunks_of, columns_of, to_bytes
 from services.shared.queries import QueryRefused, run_query
 from services.shared.settings import GIB
 
-MEMORY_BYTES = 8 * GIB  # of addresses: DataFusion reserves more than it uses
+MEMORY_BYTES = 8 * GIB  # of addresses; of memory DuckDB keeps to half of it, for what it can spill or refuse
 NICENESS = 10  # scoring comes first
 
 

@@ -108,11 +108,12 @@ class Statements:
             failure = {"error_code": "INTERNAL_ERROR", "message": "The process that ran the statement ended."}
         return Statement(statement_id, order, state, failure, manifest)
 
-    def cancel(self, statement_id: str) -> None:
-        """Of one that has ended, or that another process runs, nothing changes but what is told of it."""
+    async def cancel(self, statement_id: str) -> None:
+        """Returns when it has stopped. Of one that has ended, or that another process runs, nothing changes but what is told of it."""
         (self._folder_of(statement_id) / CANCELED).touch()
         if task := self._tasks.get(statement_id):
             task.cancel()
+            await asyncio.wait([task])
 
     def chunk(self, statement: Statement, index: int) -> bytes:
         """In the format that was ordered. Raises StatementNotFound."""

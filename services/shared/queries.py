@@ -2,17 +2,27 @@
 
 import logging
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import sqlglot
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from sqlglot import exp, tokens
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import SqlglotError
 
 LISTED_TABLES = 10
+MEMORY_LIMIT = "4GiB"
+# What a query may reach is what is registered: no file, no network, no variable of this process, and no way to change that.
+SANDBOX: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+    "memory_limit": MEMORY_LIMIT,
+}
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of statements it cannot look into; those are refused here anyway
 
@@ -31,35 +41,45 @@ class TableUse:
     replacement: str
 
 
-class DataFusion(sqlglot.Dialect):
-    """Standard SQL; names may be quoted as in the standard or, as Databricks' users do, with backticks."""
+class Dialect(DuckDB):
+    """DuckDB's SQL; names may be quoted as in the standard or, as Databricks' users do, with backticks."""
 
-    class Tokenizer(tokens.Tokenizer):
+    class Tokenizer(DuckDB.Tokenizer):
         IDENTIFIERS = ['"', "`"]  # noqa: RUF012 (sqlglot's own way to say it)
 
 
 def run_query(tables: Path, sql: str, visible: Container[str] | None = None) -> pa.Table:
     """Run one SELECT, or list the tables for SHOW TABLES. Of `visible` tables alone, where that is given: others are not there.
 
-    Functions are DataFusion's. Raises QueryRefused: anything but one SELECT, a table that is not there, or what DataFusion
-    says of the query.
+    Functions are DuckDB's, JSON's among them. Raises QueryRefused: anything but one SELECT, a table that is not there, or what
+    DuckDB says of the query.
     """
     if sql.strip().rstrip(";").strip().upper() == "SHOW TABLES":
         return pa.table({"table": pa.array(_visible(tables, visible), pa.string())})
     uses = find_tables(sql)
     known = _visible(tables, visible)
-    query = QueryBuilder()
-    for name in sorted({use.name for use in uses}):
-        if name not in known:
-            raise QueryRefused(f"There is no table {name}. {_listed(known)}")
-        query = query.register(_alias(name), DeltaTable(tables.joinpath(*name.split("."))))
+    if unknown := sorted({use.name for use in uses} - set(known)):
+        raise QueryRefused(f"There is no table {unknown[0]}. {_listed(known)}")
     try:
-        return pa.table(query.execute(with_replacements(sql, uses)))
-    except (DeltaError, ValueError, OSError) as error:
-        text = " ".join(str(error).split())
+        with duckdb.connect(":memory:", config=SANDBOX) as connection:
+            connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
+            for name in {use.name for use in uses}:
+                connection.register(_alias(name), DeltaTable(tables.joinpath(*name.split("."))).to_pyarrow_dataset())
+            return _with_whole_numbers(connection.sql(with_replacements(sql, uses)).to_arrow_table())
+    except (duckdb.Error, DeltaError, ValueError, OSError) as error:
+        text = " ".join(str(error).partition("\n\nLINE ")[0].split())
         for use in uses:
             text = text.replace(_alias(use.name), use.name)
         raise QueryRefused(text) from error
+
+
+def _with_whole_numbers(rows: pa.Table) -> pa.Table:
+    """A sum of integers comes as a decimal of 38 digits, which few programs take for a number."""
+    for position, field in enumerate(rows.schema):
+        if pa.types.is_decimal(field.type) and field.type.scale == 0:
+            with suppress(pa.ArrowInvalid):  # too large for anything else
+                rows = rows.set_column(position, field.name, rows.column(position).cast(pa.int64()))
+    return rows
 
 
 def _visible(tables: Path, visible: Container[str] | None) -> list[str]:
@@ -75,7 +95,7 @@ def list_tables(tables: Path) -> list[str]:
 def find_tables(sql: str) -> list[TableUse]:
     """Every place where the query names a table. Raises QueryRefused for anything but one SELECT."""
     try:
-        statements = [statement for statement in sqlglot.parse(sql, dialect=DataFusion) if statement is not None]
+        statements = [statement for statement in sqlglot.parse(sql, dialect=Dialect) if statement is not None]
     except SqlglotError as error:
         raise QueryRefused(f"The query cannot be parsed: {' '.join(_plain(str(error)).split())}") from error
     if len(statements) != 1:
@@ -92,7 +112,7 @@ def find_tables(sql: str) -> list[TableUse]:
 
 
 def with_replacements(sql: str, uses: Sequence[TableUse]) -> str:
-    """The query with each table name replaced in place: everything else reaches DataFusion as it was written."""
+    """The query with each table name replaced in place: everything else reaches DuckDB as it was written."""
     for use in sorted(uses, key=lambda use: use.start, reverse=True):
         sql = sql[: use.start] + use.replacement + sql[use.end :]
     return sql.strip().rstrip(";")
@@ -102,7 +122,7 @@ def _table_use(table: exp.Table) -> TableUse:
     parts = [part.name for part in table.parts]
     name = ".".join(parts)
     if len(parts) != 3 or not isinstance(table.this, exp.Identifier):
-        raise QueryRefused(f"Tables have three-level names (catalog.schema.table); {table.sql(dialect=DataFusion)} has not.")
+        raise QueryRefused(f"Tables have three-level names (catalog.schema.table); {table.sql(dialect=Dialect)} has not.")
     # Without an alias of the user's, its columns may be qualified with its last name.
     replacement = _alias(name) if table.alias else f'{_alias(name)} AS "{parts[-1]}"'
     return TableUse(name, table.parts[0].meta["start"], table.parts[-1].meta["end"] + 1, replacement)

@@ -21,7 +21,7 @@ API = "/api/2.0/sql/statements"
 GATEWAY = {"inference_table_config": {"enabled": True, "catalog_name": "main", "schema_name": "ml", "table_name_prefix": "churn"}}
 LOGGED = fold(GatewayChanged(endpoint_id="e1", gateway=GATEWAY, at_ms=9), state=STATE)
 MINE, OTHER = "main.ml.churn_payload", "main.ml.gone_payload"
-HEAVY = "SELECT count(*) FROM generate_series(1, 3000000) a, generate_series(1, 3000000) b WHERE (a.value * b.value) % 7 = 3"
+HEAVY = "SELECT count(*) FROM generate_series(1, 3000000) a(x), generate_series(1, 3000000) b(y) WHERE (x * y) % 7 = 3"
 PATIENCE_S = 60
 
 
@@ -60,7 +60,7 @@ async def test_rows_over_the_limit_are_left_out_and_that_is_told(ada: httpx.Asyn
 
 
 async def test_chunks_follow_one_another(ada: httpx.AsyncClient) -> None:
-    done = await executed(ada, "SELECT value, repeat('x', 1000) AS text FROM generate_series(1, 10000)")
+    done = await executed(ada, "SELECT value, repeat('x', 1000) AS text FROM generate_series(1, 10000) AS t(value)")
     seen, chunk = [], done["result"]
     while True:
         seen += [int(row[0]) for row in chunk["data_array"]]

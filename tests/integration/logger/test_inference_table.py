@@ -183,8 +183,8 @@ def test_queries_read_tables_by_their_three_level_names(path: Path, tmp_path: Pa
     ("query", "reason"),
     [
         pytest.param("select * from main.churn.other", "There are: main.churn.scores_payload", id="an unknown table lists those there are"),
-        pytest.param("select nope from main.churn.scores_payload", "No field named nope", id="an unknown column"),
-        pytest.param("select 1 / 0", "[Dd]ivide by zero", id="an error while it runs"),
+        pytest.param("select nope from main.churn.scores_payload", '"nope" not found', id="an unknown column"),
+        pytest.param("select cast('x' as int)", "Could not convert string 'x'", id="an error while it runs"),
     ],
 )
 def test_what_goes_wrong_in_a_query_is_one_line(path: Path, tmp_path: Path, query: str, reason: str) -> None:
@@ -192,3 +192,39 @@ def test_what_goes_wrong_in_a_query_is_one_line(path: Path, tmp_path: Path, quer
     with pytest.raises(QueryRefused, match=reason) as refused:
         run_query(tmp_path, query)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        pytest.param("select response->>'$.predictions[0]' as x", "2.0", id="a value, as text"),
+        pytest.param("select cast(response->>'$.predictions[0]' as double) as x", 2.0, id="a value, as a number"),
+        pytest.param("select list_avg(cast(response->'$.predictions' as double[])) as x", 3.0, id="a list"),
+        pytest.param("select json_array_length(response, '$.predictions') as x", 2, id="how many rows were predicted"),
+        pytest.param("select unnest(json_keys(request)) as x", "dataframe_records", id="the form of the body"),
+        pytest.param("select cast(request->'$.dataframe_records[0].plan' as varchar) as x", '"basic"', id="a column of a record"),
+        pytest.param("select sum(status_code) as x", 200, id="a sum is a whole number"),
+    ],
+)
+def test_payloads_are_read_with_json_functions(path: Path, tmp_path: Path, query: str, found: object) -> None:
+    request, response = '{"dataframe_records": [{"plan": "basic"}, {"plan": "full"}]}', '{"predictions": [2.0, 4.0]}'
+    InferenceTable(path, SETTINGS).append([Delivery(0, 1, replace(TYPICAL, status=200, request=request, response=response))])
+    assert run_query(tmp_path, f"{query} from main.churn.scores_payload").to_pylist() == [{"x": found}]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param("select * from read_text('{}')", id="a file"),
+        pytest.param("select * from read_csv('{}')", id="a file as a table"),
+        pytest.param("select * from glob('/*')", id="a folder"),
+        pytest.param("select * from read_parquet('http://127.0.0.1:1/x')", id="the network"),
+        pytest.param("select * from secret", id="a variable of the process"),
+    ],
+)
+def test_a_query_reaches_nothing_but_the_tables(tmp_path: Path, query: str) -> None:
+    secret = tmp_path / "file"
+    secret.write_text("c4nary")
+    with pytest.raises(QueryRefused) as refused:
+        run_query(tmp_path, query.format(secret))
+    assert "c4nary" not in str(refused.value)

@@ -49,7 +49,15 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
 }
 NEEDED = {"keys": "enableIpAccessLists", "path": "/Shared", "scope": "prod", "principal": "team", "expires": "1", "signature": "x"}
 NOBODY = "00000000-0000-4000-8000-000000000001"
-PLACES = {"name": "churn", "endpoint_id": "e1", "served": "a", "path": "Shared/x", "list_id": NOBODY, "statement_id": NOBODY, "chunk_index": 0}
+PLACES = {
+    "name": "churn",
+    "endpoint_id": "e1",
+    "served": "a",
+    "path": "Shared/x",
+    "list_id": NOBODY,
+    "statement_id": NOBODY,
+    "chunk_index": 0,
+}
 
 
 def written(document: dict[str, Any]) -> str:

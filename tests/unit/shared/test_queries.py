@@ -33,9 +33,9 @@ SCORES = alias("main.churn.scores_payload")
             id="texts and comments stay",
         ),
         pytest.param(
-            "select approx_percentile_cont(x, 0.5) filter (where x > 1), array_length(y) from main.churn.scores_payload t",
-            f"select approx_percentile_cont(x, 0.5) filter (where x > 1), array_length(y) from {SCORES} t",
-            id="DataFusion's own functions stay",
+            "select approx_quantile(x, 0.5) filter (where x > 1), array_length(y) from main.churn.scores_payload t",
+            f"select approx_quantile(x, 0.5) filter (where x > 1), array_length(y) from {SCORES} t",
+            id="DuckDB's own functions stay",
         ),
     ],
 )
@@ -48,7 +48,7 @@ def test_names_are_replaced_in_place(query: str, expected: str) -> None:
     [
         pytest.param("drop table main.churn.scores_payload", "Only SELECT", id="drop"),
         pytest.param("insert into a.b.c select 1", "Only SELECT", id="insert"),
-        pytest.param("create table x as select 1", "Only SELECT", id="create, which DataFusion would allow"),
+        pytest.param("create table x as select 1", "Only SELECT", id="create, which DuckDB would allow"),
         pytest.param("select * into x from a.b.c", "Only SELECT", id="select into"),
         pytest.param("copy a.b.c to 'file'", "Only SELECT", id="copy"),
         pytest.param("set x = 1", "Only SELECT", id="set"),
