@@ -1,6 +1,7 @@
 """The table writer on real Delta tables: exactly once, whoever else writes and whatever is done to the table."""
 
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from services.shared.queries import QueryRefused, run_query
 from tests.unit.logger.outcomes import TYPICAL, outcome
 
 SETTINGS = LoggerSettings(compact_commits=1_000)
+PAGE = Path(__file__).parents[3] / "docs" / "inference_tables.md"
 OLD = TYPICAL.request_id  # made long before any window
 
 
@@ -228,3 +230,13 @@ def test_a_query_reaches_nothing_but_the_tables(tmp_path: Path, query: str) -> N
     with pytest.raises(QueryRefused) as refused:
         run_query(tmp_path, query.format(secret))
     assert "c4nary" not in str(refused.value)
+
+
+def test_the_queries_of_the_page_run(path: Path, tmp_path: Path) -> None:
+    """Those of docs/inference_tables.md, as they stand there."""
+    request, response = '{"dataframe_records": [{"plan": "basic"}, {"plan": "full"}]}', '{"predictions": [2.0, 4.0]}'
+    InferenceTable(path, SETTINGS).append([Delivery(0, 1, replace(TYPICAL, status=200, request=request, response=response))])
+    by_hour, by_plan = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    in_test = [query.replace("main.default.churn_payload", "main.churn.scores_payload") for query in (by_hour, by_plan)]
+    assert run_query(tmp_path, in_test[0].replace("current_date - 7", "date '2026-01-01'")).to_pylist()[0]["n"] == 1
+    assert sorted(run_query(tmp_path, in_test[1]).to_pylist(), key=str) == [{"plan": "basic", "mean": 2.0}, {"plan": "full", "mean": 4.0}]
