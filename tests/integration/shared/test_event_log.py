@@ -44,6 +44,13 @@ async def test_a_write_is_read_by_its_own_process_at_once(kafka: KafkaSettings) 
         assert state.endpoints[event.name].endpoint_id == event.endpoint_id
 
 
+async def test_a_look_at_the_end_does_not_wait_for_the_tail(kafka: KafkaSettings) -> None:
+    """The broker answers a connection in order: behind the tail's long poll each look would take half a second."""
+    async with opened(kafka) as log, asyncio.timeout(2.5):
+        for _ in range(10):
+            await log.refresh()
+
+
 async def test_a_new_process_has_read_to_the_end_before_it_serves(kafka: KafkaSettings) -> None:
     async with opened(kafka) as first:
         event = created(f"e{uuid4().hex}")
