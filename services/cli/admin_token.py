@@ -1,10 +1,8 @@
 """The admin token: made once per stack, kept in a Databricks profile only its owner can read; the log holds its hash."""
 
 import configparser
-import hashlib
 import io
 import os
-import secrets
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +10,7 @@ from uuid import uuid4
 from services.shared.control_events import TokenCreated
 from services.shared.endpoints import FIRST_ADMIN
 from services.shared.settings import KafkaSettings
+from services.shared.tokens import new_token, token_digest
 
 
 async def ensure_admin(kafka: KafkaSettings, config_file: Path, host: str) -> None:
@@ -22,20 +21,16 @@ async def ensure_admin(kafka: KafkaSettings, config_file: Path, host: str) -> No
     await events.start()
     try:
         token = read_token(config_file)
-        if token is None or token_hash(token) not in events.snapshot().tokens:
-            token = f"dapi{secrets.token_hex(16)}"
+        if token is None or token_digest(token) not in events.snapshot().tokens:
+            token = new_token()
             # The file goes first: a token nobody was told is worse than one that is made again.
             write_profile(config_file, host, token)
-            created = TokenCreated(at_ms=int(time.time() * 1000), token_id=uuid4().hex, sha256=token_hash(token), principal=FIRST_ADMIN)
+            created = TokenCreated(at_ms=int(time.time() * 1000), token_id=uuid4().hex, sha256=token_digest(token), principal=FIRST_ADMIN)
             await events.publish(created)
         else:
             write_profile(config_file, host, token)
     finally:
         await events.stop()
-
-
-def token_hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def read_token(config_file: Path) -> str | None:

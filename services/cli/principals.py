@@ -2,20 +2,19 @@
 
 import json
 import re
-import secrets
 from dataclasses import asdict
 from typing import Annotated
 from uuid import uuid4
 
 import typer
 
-from services.cli.admin_token import token_hash
 from services.cli.control_log import publish, read_state
 from services.cli.failures import StackFailure
 from services.cli.known_users import known_users
 from services.cli.layout import cell, console, moment, table
 from services.shared.clock import now_ms
 from services.shared.control_events import GroupChanged, PrincipalKind, TokenCreated, TokenRevoked
+from services.shared.tokens import new_token, token_digest
 
 tokens = typer.Typer(help="Tokens of users and service principals.", no_args_is_help=True)
 groups = typer.Typer(help="Groups; the members of 'admins' may do everything, and everybody is in 'users'.", no_args_is_help=True)
@@ -32,11 +31,11 @@ def create_token(
     comment: str = "",
 ) -> None:
     """Print a new token, the only time it is shown."""
-    token = f"dapi{secrets.token_hex(16)}"
+    token = new_token()
     event = TokenCreated(
         at_ms=now_ms(),
         token_id=uuid4().hex,
-        sha256=token_hash(token),
+        sha256=token_digest(token),
         principal=principal,
         kind=PrincipalKind.SERVICE_PRINCIPAL if service_principal else PrincipalKind.USER,
         expires_ms=None if expires_in is None else now_ms() + to_seconds(expires_in) * 1000,

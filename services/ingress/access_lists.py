@@ -20,6 +20,7 @@ from services.shared.control_events import (
     ListType,
     NetworkText,
 )
+from services.shared.endpoints import ControlState
 from services.shared.errors import ParameterInvalid
 from services.shared.event_log import EventLog
 
@@ -74,10 +75,7 @@ class AccessListsApi:
         return await self._published(event, event.list_id)
 
     async def get(self, list_id: str) -> Response:
-        found = (await self._events.refresh()).access.lists.get(list_id)
-        if found is None:
-            raise AccessListNotFound(f"IP access list with id '{list_id}' does not exist.")
-        return json_response({"ip_access_list": access_list_view(found)})
+        return one_list(list_id, await self._events.refresh())
 
     async def replace(self, list_id: str, request: Request) -> Response:
         sent = parse(ReplaceAccessListInput, await read_json_object(request))
@@ -113,8 +111,15 @@ class AccessListsApi:
         return await self._published(event, list_id)
 
     async def _published(self, event: AccessListCreated | AccessListChanged, list_id: str) -> Response:
-        state = await self._events.publish(event)
-        return json_response({"ip_access_list": access_list_view(state.access.lists[list_id])})
+        return one_list(list_id, await self._events.publish(event))
+
+
+def one_list(list_id: str, state: ControlState) -> Response:
+    """Raises AccessListNotFound, also where somebody took a list away while it was being written."""
+    found = state.access.lists.get(list_id)
+    if found is None:
+        raise AccessListNotFound(f"IP access list with id '{list_id}' does not exist.")
+    return json_response({"ip_access_list": access_list_view(found)})
 
 
 def access_list_view(found: AccessList) -> dict[str, Any]:

@@ -397,6 +397,50 @@ class AccessListList(TypedDict):
     ip_access_lists: list[AccessListView]
 
 
+class _Token(TypedDict):
+    token_id: str
+    comment: str
+    creation_time: int
+    expiry_time: int
+
+
+@_exact
+class TokenInfo(_Token):
+    pass
+
+
+@_exact
+class ManagedTokenInfo(_Token):
+    created_by_username: str
+
+
+@_exact
+class NewToken(TypedDict):
+    token_value: str
+    token_info: TokenInfo
+
+
+@_exact
+class NewManagedToken(TypedDict):
+    token_value: str
+    token_info: ManagedTokenInfo
+
+
+@_exact
+class TokenList(TypedDict):
+    token_infos: list[TokenInfo]
+
+
+@_exact
+class OneManagedToken(TypedDict):
+    token_info: ManagedTokenInfo
+
+
+@_exact
+class ManagedTokenList(TypedDict):
+    token_infos: list[ManagedTokenInfo]
+
+
 @_exact
 class WorkspaceConf(TypedDict):
     enableIpAccessLists: Literal["true", "false"]

@@ -42,6 +42,7 @@ from services.ingress.permissions import PERMISSIONS, PermissionsInput
 from services.ingress.secret_scopes import SECRETS, AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
 from services.ingress.statement_routes import API as STATEMENTS
 from services.ingress.statement_routes import RESULTS, StatementInput
+from services.ingress.tokens import MANAGED, ON_BEHALF, ONE_MANAGED, TOKENS, CreateTokenInput, DeleteTokenInput, OnBehalfInput
 from services.ingress.unsupported import ROUTES
 from services.ingress.workspace import API as WORKSPACE
 from services.ingress.workspace import IMPORT_FILE, DeleteInput, FolderInput
@@ -62,6 +63,7 @@ _PATH_PARAMETERS = {
     "list_id": {"type": "string", "format": "uuid"},
     "statement_id": {"type": "string", "format": "uuid"},
     "chunk_index": _WHOLE,
+    "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
 }
 _CONF_KEY = {"enum": [SWITCH]}
 _REF_TEMPLATE = "#/components/schemas/{model}"
@@ -190,6 +192,19 @@ def _of_statements() -> tuple[Operation, ...]:
     )
 
 
+def _of_tokens() -> tuple[Operation, ...]:
+    by = {"created_by_username": _ANY_TEXT}
+    return (
+        Operation("POST", f"{TOKENS}/create", "Make a token for oneself", answers.NewToken, CreateTokenInput),
+        Operation("GET", f"{TOKENS}/list", "One's own tokens", answers.TokenList),
+        Operation("POST", f"{TOKENS}/delete", "End a token of one's own", answers.Nothing, DeleteTokenInput, refusals=frozenset({404})),
+        Operation("POST", ON_BEHALF, "Make a token for a service principal", answers.NewManagedToken, OnBehalfInput),
+        Operation("GET", MANAGED, "Everybody's tokens", answers.ManagedTokenList, query=by),
+        Operation("GET", ONE_MANAGED, "Anybody's token", answers.OneManagedToken),
+        Operation("DELETE", ONE_MANAGED, "End anybody's token", answers.Nothing),
+    )
+
+
 _CONFLICT = frozenset({409})
 OPERATIONS = (
     Operation("GET", "/.well-known/databricks-config", "What clients ask a host first", answers.HostMetadata, is_public=True),
@@ -219,6 +234,7 @@ OPERATIONS = (
     Operation("PATCH", PERMISSIONS, "Add to the permissions", answers.AccessControl, PermissionsInput),
     Operation("GET", f"{PERMISSIONS}/permissionLevels", "The levels there are", answers.PermissionLevels),
     *_of_access_lists(),
+    *_of_tokens(),
     *_in_workspace(),
     *_of_secrets(),
     *_of_statements(),

@@ -2,12 +2,12 @@
 
 import base64
 from collections.abc import Mapping
-from hashlib import sha256
 
 from services.shared.clock import now_ms
 from services.shared.endpoints import ControlState, Token
 from services.shared.errors import EndpointNotFound, PermissionDenied, Unauthenticated
 from services.shared.rights import Level, require
+from services.shared.tokens import token_digest
 
 REMEMBERED_CALLERS = 1_000
 
@@ -61,7 +61,7 @@ def identify(authorization: str | None, state: ControlState) -> Token:
 
     Raises Unauthenticated. The token is looked up by its digest, so no secret is compared byte by byte.
     """
-    token = state.tokens.get(sha256(_presented(authorization or "").encode()).hexdigest())
+    token = state.tokens.get(token_digest(_presented(authorization or "")))
     if token is None or (token.expires_ms is not None and token.expires_ms <= now_ms()):
         raise Unauthenticated("Invalid access token." if authorization else "An access token is required: 'Authorization: Bearer <token>'.")
     return token

@@ -39,6 +39,7 @@ from services.ingress.secret_scopes import SecretScopes, secret_routes
 from services.ingress.settings import IngressServiceSettings
 from services.ingress.statement_routes import StatementExecution, statement_routes
 from services.ingress.statements import Statements
+from services.ingress.tokens import TokensApi, token_routes
 from services.ingress.unsupported import unsupported_routes
 from services.ingress.variables import Sealing
 from services.ingress.workspace import Workspace, workspace_routes
@@ -85,6 +86,7 @@ class Management:
         self.execution = StatementExecution(events, self.statements)
         self.workspace = Workspace(events, WorkspaceFiles(settings.workspace_folder))
         self.access_lists = AccessListsApi(events)
+        self.tokens = TokensApi(events)
         self.guard = Guard(events, limiter)
 
     async def create(self, request: Request, caller: Token) -> Response:
@@ -208,6 +210,7 @@ def management_app(management: Management, observability: Observability) -> Fast
     app.include_router(_endpoint_routes(management))
     app.include_router(permission_routes(management.permissions, management.guard))
     app.include_router(access_list_routes(management.access_lists, management.guard))
+    app.include_router(token_routes(management.tokens, management.guard))
     app.include_router(secret_routes(management.secrets, management.guard))
     app.include_router(workspace_routes(management.workspace, management.guard))
     app.include_router(statement_routes(management.execution, management.guard))

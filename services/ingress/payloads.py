@@ -20,6 +20,7 @@ MAX_RATE_LIMITS = 20
 MAX_SEALED_VARIABLES = 2 * MIB  # characters: a secret of 128 KB may stand behind each of hundreds, and the config is one record
 MAX_NAME = 63
 MAX_CALLS = 2**31 - 1
+MAX_LIFETIME_S = 730 * 24 * 3_600  # of a token that is made by the API (Databricks' own)
 WORKLOAD_TYPES = ["CPU", "CPU_MEDIUM", "CPU_LARGE"]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
@@ -56,6 +57,7 @@ Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag), WithJsonSchem
 _Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Percentage = Annotated[_Whole, Field(ge=0, le=100), _or_digits(minimum=0, maximum=100)]
 Calls = Annotated[_Whole, Field(ge=0, le=MAX_CALLS), _or_digits(minimum=0, maximum=MAX_CALLS)]
+Lifetime = Annotated[_Whole, Field(ge=1, le=MAX_LIFETIME_S), _or_digits(minimum=1, maximum=MAX_LIFETIME_S)]
 Minimum = Annotated[_Whole, Field(ge=0), _or_digits(minimum=0, maximum=MAX_CONCURRENCY, multipleOf=4)]
 Maximum = Annotated[_Whole, Field(ge=4), _or_digits(minimum=4, maximum=MAX_CONCURRENCY, multipleOf=4)]
 Size = Annotated[str, WithJsonSchema({"type": "string", "enum": list(SIZE_CONCURRENCY)})]

@@ -14,6 +14,7 @@ from services.ingress.permissions import PermissionsInput
 from services.ingress.registry import Registry
 from services.ingress.secret_scopes import AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
 from services.ingress.statement_routes import StatementInput
+from services.ingress.tokens import CreateTokenInput, DeleteTokenInput, OnBehalfInput
 from services.ingress.workspace import DeleteInput, FolderInput
 from services.shared.errors import RequestRejected
 from tests.unit.ingress.callers import STATE
@@ -43,6 +44,9 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
     AccessListInput: {"label": "ours", "list_type": "ALLOW", "ip_addresses": ["127.0.0.1"]},
     ReplaceAccessListInput: {"label": "ours", "list_type": "ALLOW", "enabled": "true"},
     UpdateAccessListInput: {"enabled": False},
+    CreateTokenInput: {"comment": "laptop", "lifetime_seconds": "3600", "autoscope_enabled": False, "scopes": []},
+    OnBehalfInput: {"application_id": "robot"},
+    DeleteTokenInput: {"token_id": "ada"},
     ConfInput: {"enableIpAccessLists": "false"},
     StatementInput: {"statement": "SELECT 1", "warehouse_id": "any", "wait_timeout": "0s"},
     dict[str, Any]: {"items": []},
@@ -57,6 +61,7 @@ PLACES = {
     "list_id": NOBODY,
     "statement_id": NOBODY,
     "chunk_index": 0,
+    "token_id": "viewer",
 }
 
 
