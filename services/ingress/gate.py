@@ -23,7 +23,7 @@ class Gate:
     def __init__(self, events: EventLog, proxies: AddressSet) -> None:
         self._events = events
         self._proxies = proxies
-        self._behind_proxies = lru_cache(REMEMBERED_ADDRESSES)(self._caller_of)
+        self._is_proxy = lru_cache(1_000)(self._look_up_proxy)
         self._access = AccessLists()
         self._rules: AccessRules = self._access.rules()
         self._admitted: dict[str, bool] = {}  # by address, as long as the lists are these
@@ -57,21 +57,20 @@ class Gate:
             return
         forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         if forwarded:
-            scope["client"] = (self._behind_proxies(peer[0], b",".join(forwarded)), 0)
+            scope["client"] = (self._caller_of(peer[0], b",".join(forwarded)), 0)
         scheme = next((value for name, value in scope["headers"] if name == b"x-forwarded-proto"), b"")
         if scheme in (b"http", b"https"):
             scope["scheme"] = scheme.decode()
 
     def _caller_of(self, peer: str, forwarded: bytes) -> str:
         """The first from the right that is no proxy of ours: each adds whom it hears, and what stands before that is anybody's word."""
-        address = peer
-        for entry in reversed(forwarded.decode("latin-1").split(",")):
-            if not self._is_proxy(address):
-                break
-            address = without_port(entry.strip())
+        address, others, more = peer, forwarded.decode("latin-1"), True
+        while more and self._is_proxy(address):
+            others, comma, entry = others.rpartition(",")
+            address, more = without_port(entry.strip()), bool(comma)
         return address
 
-    def _is_proxy(self, address: str) -> bool:
+    def _look_up_proxy(self, address: str) -> bool:
         try:
             return parse_address(address) in self._proxies
         except ValueError:
