@@ -56,7 +56,7 @@ from services.shared.control_events import (
     UpdateCanceled,
 )
 from services.shared.endpoints import ControlState, Token
-from services.shared.errors import ParameterInvalid
+from services.shared.errors import LimitExceeded, ParameterInvalid
 from services.shared.event_log import EventLog
 from services.shared.rights import USERS, Level, level_of, require
 from services.shared.secret_box import SecretBox
@@ -64,6 +64,7 @@ from services.shared.secret_box import SecretBox
 WORKSPACE_ID = "1"  # Terraform needs an integer here (databricks_surface §1.1b)
 ACCOUNT_ID = "00000000-0000-0000-0000-000000000001"
 ENDPOINTS = "/api/2.0/serving-endpoints"
+MAX_ENDPOINTS = 1_000  # of a workspace (databricks_surface §2.4); two creates at the same time may pass it by one
 
 
 class Management:
@@ -91,7 +92,10 @@ class Management:
 
     async def create(self, request: Request, caller: Token) -> Response:
         sent = parse_create(await read_json_object(request))
-        config = to_config_spec(sent.config, sent.name, self._sealing(caller, await self._events.refresh()))
+        state = await self._events.refresh()
+        if len(state.endpoints) >= MAX_ENDPOINTS:
+            raise LimitExceeded(f"The workspace holds {MAX_ENDPOINTS} endpoints, and may hold no more.")
+        config = to_config_spec(sent.config, sent.name, self._sealing(caller, state))
         gateway = to_gateway(sent.ai_gateway, sent.name) if sent.ai_gateway else {}
         gateway |= to_legacy_limits(sent)
         if gateway.get("inference_table_config") and config.auto_capture:

@@ -190,3 +190,10 @@ async def test_changes_are_limited_and_reading_is_not(tmp_path: Path) -> None:
         assert 1 <= int(answers[2].headers["Retry-After"]) <= 300
         assert (await client.get(f"{ENDPOINTS}/churn")).status_code == 200
     await registry.close()
+
+
+async def test_a_workspace_holds_so_many_endpoints(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.ingress.management.MAX_ENDPOINTS", 1)
+    body = {"name": "more", "config": {"served_entities": [{"entity_name": "churn", "entity_version": "1"}]}}
+    refused = await http.post(ENDPOINTS, json=body)
+    assert (refused.status_code, refused.json()["message"]) == (400, "The workspace holds 1 endpoints, and may hold no more.")
