@@ -110,7 +110,7 @@ def _on_list(path: str) -> tuple[Operation, ...]:
 
 
 def _in_workspace() -> tuple[Operation, ...]:
-    at = {"path": _ANY_TEXT}
+    at = {"path": {"type": "string", "pattern": "^/"}}
 
     def row(method: str, path: str, summary: str, gives: Any, takes: Any = None, **more: Any) -> Operation:
         needs = frozenset({"path"} & set(more.get("query", {})))
@@ -313,7 +313,7 @@ def _described(operation: Operation, by_kind: Mapping[Any, Any]) -> dict[str, An
         described["responses"]["200"] = _answer(_JSON, by_kind[operation.gives])
     if operation.takes is not None:
         media_type = _BYTES if operation.takes is bytes else _JSON
-        described["requestBody"] = {"required": True, "content": {media_type: {"schema": by_kind[operation.takes]}}}
+        described["requestBody"] = {"required": operation.takes is not bytes, "content": {media_type: {"schema": by_kind[operation.takes]}}}
     if operation.gives is answers.Exported:
         described["responses"]["200"]["content"][_BYTES] = {"schema": by_kind[bytes]}
     if parameters := _path_parameters(operation.path) + _query_parameters(operation):

@@ -124,7 +124,7 @@ class Statements:
     def linked(self, statement_id: str, index: int, expires: int, signature: str) -> Statement:
         """The statement that a link is for. Raises StatementNotFound."""
         order = _read(self._folder_of(statement_id) / ORDER)
-        if order is None or not hmac.compare_digest(signature, signature_of(order["link_key"], index, expires)) or expires < time.time():
+        if order is None or expires < time.time() or not _is_signed(signature, order["link_key"], index, expires):
             raise StatementNotFound("The link is not valid, or no more.")
         return self.look(statement_id, order["owner"], is_admin=False)
 
@@ -187,6 +187,10 @@ async def run_apart(folder: Path) -> None:
 
 def signature_of(key: str, index: int, expires: int) -> str:
     return hmac.digest(key.encode(), f"{index}/{expires}".encode(), "sha256").hex()
+
+
+def _is_signed(signature: str, key: str, index: int, expires: int) -> bool:
+    return hmac.compare_digest(signature.encode(), signature_of(key, index, expires).encode())  # as text it would have to be ASCII
 
 
 def _is_held(lock: Path) -> bool:

@@ -3,12 +3,16 @@
 import datetime as dt
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pytest
 
+from services.ingress.statement_folder import ORDER
 from services.ingress.statement_results import CHUNK_BYTES, chunks_of, columns_of, to_bytes, to_json_rows
+from services.ingress.statements import StatementNotFound, Statements
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, 0, 123_000, dt.UTC)
 
@@ -56,3 +60,12 @@ def test_each_format_holds_the_same_rows() -> None:
     assert to_bytes(rows, "CSV") == b'n,text\r\n1,"a,b"\r\n2,\r\n'
     with pa.ipc.open_stream(to_bytes(rows, "ARROW_STREAM")) as stream:
         assert stream.read_all() == rows
+
+
+@pytest.mark.parametrize("signature", ["", "0" * 64, "\xf3", "\u20ac"], ids=["none", "a wrong one", "no ASCII", "no Latin-1"])
+async def test_a_link_that_was_not_signed_leads_nowhere(signature: str, tmp_path: Path) -> None:
+    statement_id = str(uuid4())
+    (tmp_path / statement_id).mkdir()
+    (tmp_path / statement_id / ORDER).write_text(json.dumps({"owner": "ada", "link_key": "key"}))
+    with pytest.raises(StatementNotFound, match="The link is not valid"):
+        Statements(tmp_path, tmp_path).linked(statement_id, 0, 2**40, signature)

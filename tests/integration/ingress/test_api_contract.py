@@ -1,0 +1,60 @@
+"""Schemathesis over Penstock's own OpenAPI document, against running ingress processes, as an admin and as somebody with few rights.
+
+All its checks: no 5xx, no answer the document does not say, nothing taken that it refuses, no route without its token, no method
+that is not there. Scoring is left out, since nothing scores here: `tests/conformance` holds it against MLflow.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.shared.clock import now_ms
+from services.shared.control_events import EntityReady
+from tests.integration.ingress.ingresses import MODEL, Ingresses
+
+ENDPOINTS = "/api/2.0/serving-endpoints"
+SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
+EXAMPLES = 8  # a route and principal, beside the edges of each parameter: 40 s in all
+CONFIG = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "401", "403", "404", "409"]  # shares sum to 100, names differ: no schema can say it
+[dictionaries]
+names = {{ values = {names} }}
+ids = {{ values = {ids} }}
+[parameters]
+"path.name" = {{ dictionary = "names", probability = 0.5 }}
+"path.endpoint_id" = {{ dictionary = "ids", probability = 0.5 }}
+"""
+
+
+def made_endpoints(ingresses: Ingresses, who: str) -> dict[str, str]:
+    """One that serves, one that is being made; ids by name. Everybody may see the first."""
+    headers = {"Authorization": f"Bearer {ingresses.token('admin')}"}
+    made = {}
+    with httpx.Client(base_url=ingresses.hosts[0], headers=headers, trust_env=False) as http:
+        for name in (f"{who}-serves", f"{who}-begins"):
+            entity = {"name": "a", "entity_name": MODEL, "entity_version": "1"}
+            made[name] = http.post(ENDPOINTS, json={"name": name, "config": {"served_entities": [entity]}}).json()["id"]
+        first = made[f"{who}-serves"]
+        ingresses.log.append(EntityReady(at_ms=now_ms(), endpoint_id=first, version=1, entity="a"))
+        entry: dict[str, Any] = {"group_name": "users", "permission_level": "CAN_VIEW"}
+        http.patch(f"/api/2.0/permissions/serving-endpoints/{first}", json={"access_control_list": [entry]}).raise_for_status()
+    return made
+
+
+@pytest.mark.parametrize("who", ["admin", "visitor"])
+def test_what_the_document_says_holds(who: str, ingresses: Ingresses, tmp_path: Path) -> None:
+    made = made_endpoints(ingresses, who)
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(CONFIG.format(names=json.dumps(list(made)), ids=json.dumps(list(made.values()))))
+    options = ["--checks=all", "--exclude-path-regex=/invocations$", "--generation-deterministic", "--no-shrink", "--no-color"]
+    options += ["--max-examples", str(EXAMPLES), "--continue-on-failure", "--warnings=off"]
+    header = f"Authorization: Bearer {ingresses.token(who)}"
+    command = [SCHEMATHESIS, "--config-file", str(config), "run", f"{ingresses.hosts[1]}/openapi.json", *options, "--header", header]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
