@@ -6,9 +6,12 @@ awaits `receive()`: a task a request, where this is an entry in a dict.
 
 import asyncio
 import socket
+import sys
 from asyncio.events import TimerHandle
 from collections.abc import Callable, Iterable
+from fcntl import ioctl
 from functools import lru_cache, partial
+from termios import TIOCOUTQ
 from typing import Any, cast
 
 from starlette.types import Scope, Send
@@ -16,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, ST
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers; what comes with it in one read is not counted
 UNREAD_LOOK_S = 30.0
+GOODBYE_S = 1.0
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -97,6 +101,11 @@ def ask_who_is_there(listening: socket.socket) -> socket.socket:
     return listening
 
 
+def unread_by_peer(descriptor: int) -> int:
+    """Bytes that the kernel has sent or is to send, and the peer has not taken (SIOCOUTQ, Linux's tcp(7))."""
+    return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
 class Connection(HttpToolsProtocol):
     """Timers exist only for what is slow: a head or a body that comes in one read makes none, nor does an answer the socket takes."""
 
@@ -107,6 +116,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = False
         self._unread_timer: TimerHandle | None = None
+        self._goodbye_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -116,6 +126,8 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._stop_head_timer()
         self._stop_unread_timer()
+        if self._goodbye_timer is not None:
+            self._goodbye_timer.cancel()
         if self.cycle is not None and self.cycle.disconnected:
             tell_gone(cast(Scope, self.cycle.scope))
 
@@ -146,6 +158,21 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_unread_timer()
+
+    def shutdown(self) -> None:
+        """The process leaves. Under TLS whoever merely keeps the connection in a pool does not answer our goodbye, and asyncio would
+        wait 30 s for that.
+        """
+        super().shutdown()
+        if self.scheme == "https" and not self._answers:
+            self._goodbye_timer = self.loop.call_later(GOODBYE_S, self._leave_unanswered)
+
+    def _leave_unanswered(self) -> None:
+        """Once the kernel has handed over all; what lies above it would long have followed."""
+        if unread_by_peer(self.transport.get_extra_info("socket").fileno()):
+            self._goodbye_timer = self.loop.call_later(GOODBYE_S, self._leave_unanswered)
+        else:
+            self.transport.abort()
 
     def answer_at_once(self, scope: Scope, status: int, header_lines: bytes, body: bytes) -> bool:
         """False: nothing is written, since the caller is gone, slow, behind another request, or wants the connection closed."""

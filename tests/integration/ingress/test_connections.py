@@ -43,6 +43,7 @@ class Served:
     waits: asyncio.Event = field(default_factory=asyncio.Event)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     disconnects: list[str] = field(default_factory=list)
+    state: ServerState = field(default_factory=ServerState)
 
     async def echo(self, request: Request) -> Response:
         try:
@@ -82,7 +83,7 @@ async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
     served = Served()
     routes = [Route(f"/{name}", getattr(served, name), methods=["POST"]) for name in ("echo", "wait", "large")]
     app = Starlette(routes=[*routes, Mount("/quick", served.quick)], exception_handlers=HANDLERS)
-    config, state = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none"), ServerState()
+    config, state = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none"), served.state
     listening = socket.create_server(("127.0.0.1", 0))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
@@ -300,3 +301,27 @@ async def test_who_speaks_without_tls_to_tls_is_told_nothing(tmp_path: Path) -> 
         with suppress(ConnectionError):
             assert b"HTTP" not in await reader.read()
         writer.close()
+
+
+@pytest.mark.parametrize("large", [pytest.param(False, id="nothing is left to read"), pytest.param(True, id="much is left to read")])
+async def test_under_tls_a_kept_connection_does_not_hold_up_who_leaves(large: bool, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path, "localhost")
+    client = ssl.create_default_context(cafile=certificate)
+    async with serving(require_safe(IngressSettings(tls_certificate=certificate, tls_key=key))) as served:
+        with socket.create_connection(("127.0.0.1", served.port)) as plain:
+            plain.settimeout(PATIENCE_S)
+            kept = await asyncio.to_thread(client.wrap_socket, plain, server_hostname="localhost", suppress_ragged_eofs=True)
+            await asyncio.to_thread(kept.sendall, HEAD % ((b"large" if large else b"quick/"), 0))
+            answered = await asyncio.to_thread(kept.recv, 1024)
+            assert answered.startswith(b"HTTP/1.1 200 OK")
+            (connection,) = served.state.connections
+            began_at = time.monotonic()
+            connection.shutdown()
+            got = len(answered)
+            while chunk := await asyncio.to_thread(kept.recv, 1 << 20):
+                got += len(chunk)
+            kept.close()
+            while served.state.connections:
+                await asyncio.sleep(0.01)
+            assert time.monotonic() - began_at < PATIENCE_S / 2
+            assert got > LARGE if large else True
