@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 
@@ -89,19 +90,29 @@ def path_of(operation: Operation) -> str:
     return operation.path.format(**PLACES)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
-async def test_only_what_is_said_to_be_public_is(operation: Operation, tmp_path: Path) -> None:
+async def test_only_what_is_said_to_be_public_is(tmp_path: Path) -> None:
     async with called_by("nobody", tmp_path) as http:
-        answer = await http.request(operation.method, path_of(operation))
-    assert (answer.status_code == 401) is not operation.is_public
+        for operation in OPERATIONS:
+            answer = await http.request(operation.method, path_of(operation))
+            assert (answer.status_code == 401) is not operation.is_public, named(operation)
 
 
-@pytest.mark.parametrize("who", ["admin", "ada", "stranger"])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
-async def test_what_is_answered_is_what_the_document_says(operation: Operation, who: str, tmp_path: Path) -> None:
+async def test_an_admin_is_answered_as_the_document_says(operation: Operation, tmp_path: Path) -> None:
+    async with called_by("admin", tmp_path, WITH_SCOPE) as http:
+        await ask(operation, http)
+
+
+@pytest.mark.parametrize("who", ["ada", "stranger"])
+async def test_others_are_answered_as_the_document_says(who: str, tmp_path: Path) -> None:
     async with called_by(who, tmp_path, WITH_SCOPE) as http:
-        query = {name: NEEDED[name] for name in operation.needs}
-        answer = await http.request(operation.method, path_of(operation), params=query, json=BODIES.get(operation.takes))
+        for operation in sorted(OPERATIONS, key=lambda operation: operation.method == "DELETE"):
+            await ask(operation, http)
+
+
+async def ask(operation: Operation, http: httpx.AsyncClient) -> None:
+    query = {name: NEEDED[name] for name in operation.needs}
+    answer = await http.request(operation.method, path_of(operation), params=query, json=BODIES.get(operation.takes))
     DOCUMENT[operation.path][operation.method].validate_response(answer)
 
 
