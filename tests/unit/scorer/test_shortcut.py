@@ -2,10 +2,11 @@
 
 # mypy: disable-error-code="no-untyped-call"
 
+import gc
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def whole_or_not(rows: pandas.DataFrame) -> Any:
 
 
 Loaded = tuple[Scorer, Traits]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> Iterator[None]:
+    """The proof times one evaluation, and to collect what a thousand tests have left takes about as long as that one may."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def load(folder: Path, model: Any, example: pandas.DataFrame = FEATURES) -> Loaded:
