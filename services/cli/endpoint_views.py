@@ -18,6 +18,12 @@ _COLOURS |= dict.fromkeys(("FAILED", "ABORTED", "CANCELED"), "red")
 _EVENTS = {"ENDPOINT_UPDATE_EVENT": "update", "SERVED_ENTITY_CONTAINER_EVENT": "entity"}
 
 
+def newest_entities(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """Served entities of the config that is being deployed, or failed, else of the one that serves."""
+    config = endpoint.get("pending_config") or endpoint.get("config") or {"served_entities": []}
+    return list(config["served_entities"])
+
+
 def state_in_words(endpoint: Endpoint) -> str:
     """The words of Databricks' own pages, of which the API tells the parts."""
     ready, update = endpoint["state"]["ready"] == "READY", endpoint["state"]["config_update"]

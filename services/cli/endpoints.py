@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.endpoint_views import detail_view, event_table, list_table, prediction_table
+from services.cli.endpoint_views import detail_view, event_table, list_table, newest_entities, prediction_table
 from services.cli.layout import cell, console, print_json
 from services.cli.metrics import metrics_table, parse_samples
 from services.cli.rollout import follow
@@ -201,8 +201,7 @@ def show(endpoint: Mapping[str, Any], as_json: bool) -> None:
 
 def only_entity(endpoint: Mapping[str, Any]) -> str:
     """Of the newest config. Raises typer.BadParameter, naming them, where there are several."""
-    config = endpoint.get("pending_config") or endpoint.get("config") or {"served_entities": []}
-    names = [str(entity["name"]) for entity in config["served_entities"]]
+    names = [str(entity["name"]) for entity in newest_entities(endpoint)]
     if len(names) != 1:
         raise typer.BadParameter(f"'{endpoint['name']}' has {len(names)} served entities; name one: {', '.join(names)}")
     return names[0]

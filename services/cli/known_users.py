@@ -19,7 +19,7 @@ def known_users(state: ControlState, at_ms: int) -> list[KnownUser]:
     principals = {(token.principal, token.kind) for token in state.tokens.values()}
     with_token = {name for name, _ in principals}
     principals |= {(name, PrincipalKind.USER) for members in state.groups.values() for name in members if name not in with_token}
-    working = [(token.principal, token.kind) for token in state.tokens.values() if token.expires_ms is None or token.expires_ms > at_ms]
+    working = [(token.principal, token.kind) for token in state.tokens.values() if not token.is_expired(at_ms)]
     return [
         KnownUser(
             name, kind, working.count((name, kind)), tuple(sorted(group for group, members in state.groups.items() if name in members))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.cli.endpoint_views import deployment
+from services.cli.endpoint_views import deployment, newest_entities
 from services.cli.failures import ApiRefusal, StackFailure
 from services.cli.layout import error_console
 from services.cli.progress import Progress
@@ -54,8 +54,7 @@ def pauses() -> Iterator[float]:
 
 def states_of(endpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Each served entity of the newest config with how far its deployment is."""
-    config = endpoint.get("pending_config") or endpoint.get("config") or {"served_entities": []}
-    return [(entity["name"], deployment(entity["state"])) for entity in config["served_entities"]]
+    return [(entity["name"], deployment(entity["state"])) for entity in newest_entities(endpoint)]
 
 
 def failure_of(endpoint: Mapping[str, Any]) -> str | None:

@@ -62,7 +62,7 @@ def identify(authorization: str | None, state: ControlState) -> Token:
     Raises Unauthenticated. The token is looked up by its digest, so no secret is compared byte by byte.
     """
     token = state.tokens.get(token_digest(_presented(authorization or "")))
-    if token is None or (token.expires_ms is not None and token.expires_ms <= now_ms()):
+    if token is None or token.is_expired(now_ms()):
         raise Unauthenticated("Invalid access token." if authorization else "An access token is required: 'Authorization: Bearer <token>'.")
     return token
 

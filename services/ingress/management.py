@@ -58,7 +58,7 @@ from services.shared.control_events import (
 from services.shared.endpoints import ControlState, Token
 from services.shared.errors import LimitExceeded, ParameterInvalid
 from services.shared.event_log import EventLog
-from services.shared.rights import USERS, Level, level_of, require
+from services.shared.rights import USERS, Level, groups_of, level_of, require
 from services.shared.secret_box import SecretBox
 
 WORKSPACE_ID = "1"  # Terraform needs an integer here (databricks_surface §1.1b)
@@ -185,7 +185,7 @@ class Management:
 
     def who(self, caller: Token) -> dict[str, Any]:
         """In SCIM's words. The id is the same for every token of a principal."""
-        groups = [name for name, members in sorted(self._events.snapshot().groups.items()) if caller.principal in members]
+        groups = sorted(groups_of(caller, self._events.snapshot()) - {USERS})
         return {
             "id": str(int(sha256(f"{caller.kind}:{caller.principal}".encode()).hexdigest()[:12], 16)),
             "userName": caller.principal,

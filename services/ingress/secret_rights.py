@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from services.shared.endpoints import ControlState, Token
 from services.shared.errors import PermissionDenied, SecretNotFound
-from services.shared.rights import USERS, is_admin
+from services.shared.rights import groups_of, is_admin
 from services.shared.secret_scopes import SecretScope
 
 
@@ -20,7 +20,7 @@ def permission_on(scope: SecretScope, caller: Token, state: ControlState) -> Per
     """The highest that the caller holds, by name, a group, or as admin; None: the scope is not there for them."""
     if is_admin(caller, state):
         return Permission.MANAGE
-    names = {caller.principal, USERS, *(group for group, members in state.groups.items() if caller.principal in members)}
+    names = {caller.principal, *groups_of(caller, state)}
     return max((Permission[permission] for who, permission in scope.acls.items() if who in names), default=None)
 
 

@@ -51,7 +51,7 @@ class StatementExecution:
         state = await self._events.refresh()
         visible = None if is_admin(caller, state) else managed_tables(caller, state)
         order = Order(caller.principal, sent.statement, visible, sent.format, sent.disposition == "INLINE", sent.row_limit)
-        statement_id = self._statements.submit(order)
+        statement_id = await self._statements.submit(order)
         await self._statements.wait(statement_id, wait_s)
         statement = self._look(statement_id, caller)
         if sent.on_wait_timeout == "CANCEL" and statement.state in ("PENDING", "RUNNING"):

@@ -66,9 +66,9 @@ class Statements:
         self._turns = asyncio.Semaphore(RUNNING_AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def submit(self, order: Order) -> str:
+    async def submit(self, order: Order) -> str:
         """Its id. It runs when it is its turn."""
-        self._forget_old()
+        await asyncio.to_thread(self._forget_old)  # results may be a gigabyte, and scoring goes on in this loop
         statement_id = str(uuid4())
         folder = self._folder / statement_id
         folder.mkdir(parents=True, mode=0o700)

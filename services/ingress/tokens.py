@@ -106,7 +106,7 @@ class TokensApi:
     async def _make(self, sent: CreateTokenInput, principal: str, kind: PrincipalKind) -> tuple[str, Token]:
         at_ms = now_ms()
         tokens = tokens_of(principal, kind, await self._events.refresh())
-        alive = [token for token in tokens if token.expires_ms is None or token.expires_ms > at_ms]
+        alive = [token for token in tokens if not token.is_expired(at_ms)]
         if len(alive) >= MAX_TOKENS:
             raise TooManyTokens(f"'{principal}' has {len(alive)} tokens; one may have at most {MAX_TOKENS}.")
         value = new_token()

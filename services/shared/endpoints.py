@@ -154,6 +154,9 @@ class Token:
     expires_ms: int | None = None
     comment: str = ""
 
+    def is_expired(self, at_ms: int) -> bool:
+        return self.expires_ms is not None and self.expires_ms <= at_ms
+
 
 @dataclass(frozen=True, slots=True)
 class ControlState:

@@ -28,11 +28,16 @@ def is_admin(caller: Token, state: ControlState) -> bool:
     return caller.principal in state.groups.get(ADMINS, ())
 
 
+def groups_of(caller: Token, state: ControlState) -> set[str]:
+    """By name, the one that everybody is in among them."""
+    return {USERS, *(name for name, members in state.groups.items() if caller.principal in members)}
+
+
 def level_of(caller: Token, endpoint: Endpoint, state: ControlState) -> Level | None:
     """The highest the caller holds, by a direct entry, a group, as creator or as admin; None: the endpoint is not there for them."""
     if is_admin(caller, state) or (endpoint.creator == caller.principal and endpoint.creator_kind == caller.kind):
         return Level.CAN_MANAGE
-    groups = {USERS, *(name for name, members in state.groups.items() if caller.principal in members)}
+    groups = groups_of(caller, state)
     levels = (Level[grant.level] for grant in endpoint.grants if _is_for(grant, caller, groups))
     return max(levels, default=None)
 
