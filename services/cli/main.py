@@ -24,6 +24,7 @@ from services.cli.settings import load_stack_settings, setting_lines
 from services.cli.sql import sql
 from services.cli.status import add_troubles, read_status, show_ready, show_status
 from services.cli.tables import tables
+from services.cli.top import top
 from services.shared.errors import ServingError, SettingsInvalid
 
 app = typer.Typer(help="Model serving over a stream, on this machine.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -101,6 +102,7 @@ def show_settings(as_json: bool = typer.Option(False, "--json", help="For progra
 
 
 app.command()(deploy)
+app.command()(top)
 app.command()(sql)
 app.add_typer(tables, name="tables")
 app.add_typer(endpoints, name="endpoints")

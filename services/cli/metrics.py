@@ -47,7 +47,7 @@ def metrics_table(samples: Sequence[Sample]) -> Table:
         own = [sample for sample in samples if sample.labels.get("served_entity", "") == entity]
         counted = {sample.name: sample.value for sample in own}
         counts = (f"{counted[name]:g}" if name in counted else "" for name in COUNTS.values())
-        times = (_milliseconds(quantile(_buckets(own, name), share)) for name, share in TIMES.values())
+        times = (_milliseconds(quantile(buckets_of(own, name), share)) for name, share in TIMES.values())
         laid.add_row(cell(entity or REFUSED), *counts, *times)
     return laid
 
@@ -68,7 +68,7 @@ def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | No
     return None
 
 
-def _buckets(samples: Sequence[Sample], name: str) -> list[tuple[float, float]]:
+def buckets_of(samples: Sequence[Sample], name: str) -> list[tuple[float, float]]:
     return sorted((float(sample.labels["le"]), sample.value) for sample in samples if sample.name == f"{name}_bucket")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.endpoints import Endpoint
-from services.shared.presence import PoolReport
+from services.shared.presence import IngressReport, PoolReport, in_flight_by_pool
 from services.shared.tallies import BOUNDS_MS, BUCKETS, LATENCY, PREDICTION, QUEUE, STATUS, SUM_US, Counts, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -75,11 +75,13 @@ def _usage_gauges(text: _Text, endpoint: Endpoint, reports: Mapping[str, PoolRep
                 text.sample(name, _labels(endpoint, entity), share * 100)
 
 
-def own_metrics(endpoints: Iterable[Endpoint], tallies: Mapping[str, Tally], reports: Mapping[str, PoolReport], ingresses: int) -> str:
-    """True counters, and what the scaler sees. Labels are endpoints that exist and their entities, so they are bounded."""
+def own_metrics(
+    endpoints: Iterable[Endpoint], tallies: Mapping[str, Tally], reports: Mapping[str, PoolReport], ingresses: Sequence[IngressReport]
+) -> str:
+    """True counters, and what the scaler sees and decided. Labels are endpoints that exist and their entities, so they are bounded."""
     text, served = _Text(""), [(e, tallies.get(e.endpoint_id, NOTHING)) for e in endpoints]
     text.family("penstock_ingress_processes", "gauge")
-    text.sample("penstock_ingress_processes", {}, ingresses)
+    text.sample("penstock_ingress_processes", {}, len(ingresses))
     text.family("penstock_requests_total", "counter")
     for endpoint, tally in served:
         for (entity, what, of), count in sorted(tally.ever.items()):
@@ -90,20 +92,24 @@ def own_metrics(endpoints: Iterable[Endpoint], tallies: Mapping[str, Tally], rep
         for entity in filter(None, _entities(endpoint, tally)):
             text.histogram("penstock_request_duration_ms", _labels(endpoint, entity), tally.ever, entity, LATENCY)
     pools = [(e, entity, reports[pool_id]) for e, _ in served for entity, pool_id in _pools(e) if pool_id in reports]
-    _pool_gauges(text, pools)
+    _pool_gauges(text, pools, in_flight_by_pool(ingresses))
     return str(text)
 
 
-def _pool_gauges(text: _Text, pools: Sequence[tuple[Endpoint, str, PoolReport]]) -> None:
+def _pool_gauges(text: _Text, pools: Sequence[tuple[Endpoint, str, PoolReport]], in_flight: Mapping[str, int]) -> None:
     for name, values in (
         ("penstock_pool_replicas_wanted", [report.wanted for _, _, report in pools]),
         ("penstock_pool_replicas_ready", [report.ready for _, _, report in pools]),
         ("penstock_pool_lag_records", [report.lag for _, _, report in pools]),
+        ("penstock_pool_requests_in_flight", [in_flight.get(report.pool_id, 0) for _, _, report in pools]),
     ):
         text.family(name, "gauge")
         for (endpoint, entity, _), value in zip(pools, values, strict=True):
             if value is not None:  # not known is not zero
                 text.sample(name, _labels(endpoint, entity), value)
+    text.family("penstock_pool_decision", "gauge")
+    for endpoint, entity, report in pools:
+        text.sample("penstock_pool_decision", {**_labels(endpoint, entity), "reason": report.reason}, 1)
 
 
 def _pools(endpoint: Endpoint) -> list[tuple[str, str]]:

@@ -50,7 +50,7 @@ class Observability:
             ingresses = await read_ingresses(self._redis, now_ms())
         except (RedisError, OSError) as error:
             raise DependencyLost("The metrics cannot be read at the moment.") from error
-        return Response(own_metrics(endpoints, tallies, self._pools.reports(), len(ingresses)), media_type=CONTENT_TYPE)
+        return Response(own_metrics(endpoints, tallies, self._pools.reports(), ingresses), media_type=CONTENT_TYPE)
 
     async def ready(self) -> Response:
         if problem := await self.why_not_ready():

@@ -113,13 +113,17 @@ async def read_ingresses(redis: Redis, now_ms: int) -> list[IngressReport]:
     return [r for r in reports if r.ingress_id not in stale]
 
 
-def in_flight_elsewhere(reports: Iterable[IngressReport], ingress_id: str) -> Mapping[str, int]:
-    """Pool id → requests that wait in all other ingress processes; 0 for a pool nobody names."""
+def in_flight_by_pool(reports: Iterable[IngressReport]) -> Mapping[str, int]:
+    """Pool id → requests that wait in these ingress processes; 0 for a pool nobody names."""
     total: Counter[str] = Counter()
     for report in reports:
-        if report.ingress_id != ingress_id:
-            total.update(report.in_flight)
+        total.update(report.in_flight)
     return total
+
+
+def in_flight_elsewhere(reports: Iterable[IngressReport], ingress_id: str) -> Mapping[str, int]:
+    """As `in_flight_by_pool`, of all processes but this one."""
+    return in_flight_by_pool(report for report in reports if report.ingress_id != ingress_id)
 
 
 async def knows_reporters(redis: Redis) -> bool:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -67,12 +68,17 @@ def test_an_endpoint_is_made_asked_changed_watched_and_deleted(stack: Stack, mod
     assert calls[entity] >= 2
     assert len(next(line for line in words(endpoints("metrics", name)) if line[0] == entity)) == 10
     assert "hunter2" not in endpoints("get", name, "--json").stdout
+    beside = ThreadPoolExecutor(1)
+    watched = beside.submit(stack.penstock, "top")
 
     failed = endpoints("update", name, f"models:/{models.name}/{models.unloadable}")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert f"the update of '{name}' failed: The model cannot be loaded: RuntimeError: the weights are not here" in failed.stderr
     assert "the weights are not here" in endpoints("logs", name, "--build").stdout
     assert [event["status"] for event in answer("events", name, "--limit", "2")] == ["FAILED", "FAILED"]
+
+    assert [name, entity, "1", "steady"] in [[*line[:2], *line[-2:]] for line in words(watched.result()) if len(line) > 3]
+    beside.shutdown()
 
     assert answer("stop", name)["state"]["ready"] == "NOT_READY"
     stopped = endpoints("query", name, ROWS)

@@ -6,14 +6,14 @@ import pytest
 from redis.exceptions import RedisError
 
 from services.ingress.exposition import endpoint_metrics, own_metrics
-from services.shared.presence import PoolReport
+from services.shared.presence import IngressReport, PoolReport
 from services.shared.redis_clients import new_redis
 from services.shared.settings import RedisSettings
 from services.shared.tallies import BUCKETS, LATENCY, PREDICTION, STATUS, SUM_US, Tallies, Tally
 from tests.unit.shared.control_log import config, created, fold, ready
 
 ENDPOINT = fold(created(config("1", "2")), ready("a"), ready("b")).endpoints["churn"]
-REPORTS = {"e1-a-1": PoolReport(pool_id="e1-a-1", wanted=2, ready=1, reason="", lag=3, max_replicas=2, memory_share=0.25, at_ms=1)}
+REPORTS = {"e1-a-1": PoolReport(pool_id="e1-a-1", wanted=2, ready=1, reason="backlog", lag=3, max_replicas=2, memory_share=0.25, at_ms=1)}
 TALLY = Tally(
     {
         ("a", STATUS, "2xx"): 100,
@@ -63,11 +63,14 @@ def test_an_endpoint_that_serves_nothing_yet_has_no_samples() -> None:
 
 
 def test_our_own_are_true_counters_of_what_exists() -> None:
-    text = own_metrics([ENDPOINT], {"e1": TALLY}, REPORTS, 2)
+    ingresses = [IngressReport(ingress_id=name, routed_from=1, in_flight={"e1-a-1": 2}, at_ms=1) for name in ("i1", "i2")]
+    text = own_metrics([ENDPOINT], {"e1": TALLY}, REPORTS, ingresses)
     assert "penstock_ingress_processes 2\n" in text
     assert 'penstock_requests_total{endpoint_name="churn",served_entity="a",status="2xx"} 100\n' in text
     assert 'penstock_requests_total{endpoint_name="churn",status="4xx"} 7\n' in text
     assert 'penstock_pool_lag_records{endpoint_name="churn",served_entity="a"} 3\n' in text
+    assert 'penstock_pool_requests_in_flight{endpoint_name="churn",served_entity="a"} 4\n' in text
+    assert 'penstock_pool_decision{endpoint_name="churn",served_entity="a",reason="backlog"} 1\n' in text
     assert "gone" not in text
 
 
