@@ -8,7 +8,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from services.scaler.control_loop import ControlLoop
 from services.scaler.events import EventSink
 from services.scaler.lag import LagReader
-from services.scaler.leadership import Leadership
 from services.scaler.nudges import Nudges
 from services.scaler.pool_topics import PoolTopics
 from services.scaler.pools_process import ProcessPools
@@ -18,16 +17,18 @@ from services.scaler.settings import ScalerServiceSettings
 from services.shared.event_log import EventLog
 from services.shared.health import health_served
 from services.shared.kafka_clients import new_consumer, new_producer
+from services.shared.leadership import Leadership
 from services.shared.node import Node
 from services.shared.process import until_stopped
 from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
+from services.shared.topics import SCALER_GROUP
 
 
 async def run(settings: ScalerServiceSettings) -> None:
     """Run until SIGTERM or SIGINT. Serving goes on untouched when this process ends."""
     redis, blocking = new_redis(settings.redis), new_blocking_redis(settings.redis)
-    events, leadership = EventLog(settings.kafka), Leadership(settings.kafka)
+    events, leadership = EventLog(settings.kafka), Leadership(settings.kafka, SCALER_GROUP)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap)
     consumer, producer = new_consumer(settings.kafka), new_producer(settings.kafka)
     await asyncio.gather(events.start(), admin.start(), consumer.start(), producer.start(), leadership.start())

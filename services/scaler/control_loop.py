@@ -10,16 +10,17 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.scaler.lag import LagReader
-from services.scaler.leadership import Leadership
 from services.scaler.look import take_look
 from services.scaler.nudges import Nudges
-from services.scaler.pool_topics import PoolTopics, partitions_for
+from services.scaler.pool_topics import PoolTopics
 from services.scaler.pools import PoolBackend
 from services.scaler.retiring import RetiringPools
 from services.scaler.serving import ServingPool
 from services.shared.endpoints import Pool
 from services.shared.errors import DependencyLost
 from services.shared.event_log import EventLog
+from services.shared.leadership import Leadership
+from services.shared.topics import partitions_for
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,6 @@ from services.shared.kafka_clients import new_consumer
 from services.shared.settings import KafkaSettings
 from services.shared.topics import create_topics, online_topic, pool_group, pool_topic
 
-MIN_PARTITIONS = 4
-
-
-def partitions_for(max_replicas: int) -> int:
-    """At least as many as the pool may have replicas, so that none of them sits idle (design §3)."""
-    return max(MIN_PARTITIONS, max_replicas)
-
 
 class PoolTopics:
     def __init__(self, settings: KafkaSettings, admin: AIOKafkaAdminClient) -> None:

@@ -3,13 +3,14 @@
 from services.scaler.events import EventSink
 from services.scaler.lag import LagReader
 from services.scaler.look import Look
-from services.scaler.pool_topics import PoolTopics, partitions_for
+from services.scaler.pool_topics import PoolTopics
 from services.scaler.pools import PoolBackend
 from services.scaler.retirement import Step, next_step
 from services.shared.clock import now_ms
 from services.shared.control_events import PoolRemoved
 from services.shared.endpoints import Pool
 from services.shared.event_log import EventLog
+from services.shared.topics import partitions_for
 
 
 class RetiringPools:

@@ -11,7 +11,7 @@ from services.scaler.events import EventSink
 from services.scaler.lag import LagReader
 from services.scaler.look import Look
 from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, first_replicas
-from services.scaler.pool_topics import PoolTopics, partitions_for
+from services.scaler.pool_topics import PoolTopics
 from services.scaler.pools import PoolBackend
 from services.scaler.settings import ScalerSettings
 from services.shared.clock import now_ms
@@ -20,6 +20,7 @@ from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint
 from services.shared.errors import Conflict, EndpointNotFound
 from services.shared.event_log import EventLog
 from services.shared.presence import PoolReport, report_pool
+from services.shared.topics import partitions_for
 
 log = logging.getLogger(__name__)
 

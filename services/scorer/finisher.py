@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 from services.scorer.answers import CANCELLED, Answer, final_reply
 from services.scorer.model_worker.frames import client_request_id_of
 from services.scorer.replies import pack_by_stream, send_replies
-from services.scorer.safe_producer import Record, SafeProducer
 from services.shared import clock
 from services.shared.envelope import Outcome, ScoringReply, ScoringRequest, pack_outcomes, to_outcome
+from services.shared.safe_producer import Record, SafeProducer
 from services.shared.settings import KafkaSettings
 from services.shared.topics import DEAD_LETTERS, OUTCOMES, outcome_partition
 

@@ -14,6 +14,7 @@ EVENTS = "penstock.events"
 DEAD_LETTERS = "penstock.dead-letters"
 
 SCALER_GROUP = "penstock.scaler"  # its one member that owns the control log's partition leads
+SUBMISSIONS_GROUP = "penstock.submissions"  # as the scaler's
 LOGGER_GROUP = "penstock.logger"
 
 INGRESSES_KEY = "penstock:ingresses"  # hash: ingress id → IngressReport
@@ -22,6 +23,7 @@ NUDGE_CHANNEL = "penstock:nudge"  # pub/sub, best effort: pool ids with a reques
 # A 16 MiB body, base64 growth of nothing (bytes stay bytes), plus headers; one number for topic, producer and consumer (traps H4).
 MAX_RECORD_BYTES = 18 * MIB
 HOUR_MS = 3_600_000
+MIN_PARTITIONS = 4
 
 
 def online_topic(pool_id: str) -> str:
@@ -30,6 +32,11 @@ def online_topic(pool_id: str) -> str:
 
 def pool_group(pool_id: str) -> str:
     return f"penstock.pool.{pool_id}"
+
+
+def partitions_for(max_replicas: int) -> int:
+    """Of a pool's topic: at least as many as the pool may have replicas, so that none of them sits idle (design §3)."""
+    return max(MIN_PARTITIONS, max_replicas)
 
 
 def reply_stream(ingress_id: str) -> str:

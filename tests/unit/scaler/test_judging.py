@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from services.scaler.deployment import MAX_RESTARTS, TIMED_OUT, Failed, Ready, judge_deployment
 from services.scaler.lag import Flow
-from services.scaler.pool_topics import partitions_for
 from services.scaler.pools_process import free_ids
 from services.scaler.retirement import Step, next_step
 from services.shared.presence import IngressReport, ReplicaReport
+from services.shared.topics import partitions_for
 
 
 def replicas(*phases: str) -> list[ReplicaReport]:

@@ -25,6 +25,7 @@ class Record:
     partition: int
     value: bytes | None
     headers: Headers = ()
+    key: bytes | None = None
 
 
 class SafeProducer:
@@ -38,7 +39,7 @@ class SafeProducer:
         """Hand the records to the producer; `finish` waits for the broker. Never raises for Kafka: `finish` will try again."""
         try:
             producer = await self._ready()
-            return [await producer.send(r.topic, r.value, partition=r.partition, headers=list(r.headers)) for r in records]
+            return [await producer.send(r.topic, r.value, r.key, r.partition, headers=list(r.headers)) for r in records]
         except (KafkaError, OSError) as error:
             failed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             failed.set_exception(error)

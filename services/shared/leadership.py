@@ -1,4 +1,4 @@
-"""One scaler leads: the member of group `penstock.scaler` that owns the control log's only partition (design §5)."""
+"""One process of a kind leads: the member of their consumer group that owns the control log's only partition (design §5)."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from services.shared.kafka_clients import new_consumer
 from services.shared.settings import KafkaSettings
-from services.shared.topics import CONTROL, SCALER_GROUP
+from services.shared.topics import CONTROL
 
 SESSION_MS = 6_000  # leadership moves within 10 s of the leader's death
 
@@ -18,11 +18,13 @@ log = logging.getLogger(__name__)
 class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]
     """Nothing is read through this consumer; it only holds the membership."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, group: str) -> None:
+        self._group = group
         self._consumer: AIOKafkaConsumer = new_consumer(
-            settings, group_id=SCALER_GROUP, session_timeout_ms=SESSION_MS, heartbeat_interval_ms=1_000, max_poll_interval_ms=2**31 - 1
+            settings, group_id=group, session_timeout_ms=SESSION_MS, heartbeat_interval_ms=1_000, max_poll_interval_ms=2**31 - 1
         )
         self._leads = asyncio.Event()
+        self._follows = asyncio.Event()
 
     async def start(self) -> None:
         await self._consumer.start()
@@ -37,10 +39,16 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def wait(self) -> None:
         await self._leads.wait()
 
+    async def lost(self) -> None:
+        """Returns once another process may lead."""
+        await self._follows.wait()
+
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         self._leads.clear()
+        self._follows.set()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         if assigned:
+            self._follows.clear()
             self._leads.set()
-            log.info("this scaler leads now")
+            log.info("this process leads now", extra={"group": self._group})
