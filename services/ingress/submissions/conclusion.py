@@ -1,0 +1,62 @@
+"""`python -m services.ingress.submissions.conclusion <folder> [<table's folder>]`: writes the results of a batch, apart from its parent.
+
+concluded = await conclude(folder, table)   # of `rows.parquet` and `settled`: `results.parquet`, `results.ndjson` and the table
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from services.ingress.statement_folder import leave
+from services.ingress.submissions.apart import NICENESS, run_apart
+from services.ingress.submissions.batch_results import Written, write_results
+from services.ingress.submissions.preparation import ROWS
+from services.ingress.submissions.results_table import TableRefused, write_table
+from services.ingress.submissions.row_file import RowFile
+from services.ingress.submissions.settled import in_order
+
+SETTLED, PARQUET, NDJSON = "settled", "results.parquet", "results.ndjson"
+_CONCLUDED = "concluded.json"
+
+
+class ConclusionFailed(Exception):
+    """The results could not be written: no memory, no disk. Nothing is lost, and it can be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    rows: int
+    failed: int  # those with an error instead of a prediction
+    table_fault: str  # why the results are in no table, or ""
+
+
+async def conclude(folder: Path, table: Path | None = None) -> Concluded:
+    """A repeat finds what is there. Cancelled, it leaves nothing. Raises ConclusionFailed."""
+    told = folder / _CONCLUDED
+    if not told.exists():
+        await run_apart("conclusion", str(folder), *([str(table)] if table else []))
+    if not told.exists():
+        raise ConclusionFailed(f"the results of {folder.name} could not be written")
+    return Concluded(**json.loads(told.read_text()))
+
+
+def main(folder: Path, table: Path | None) -> None:
+    os.nice(NICENESS)
+    written = write_results(RowFile(folder / ROWS), partial(in_order, folder / SETTLED), folder / PARQUET, folder / NDJSON)
+    leave(folder / _CONCLUDED, asdict(to_concluded(folder, table, written)))
+
+
+def to_concluded(folder: Path, table: Path | None, written: Written) -> Concluded:
+    try:
+        if table:
+            write_table(folder / PARQUET, table, batch_id=folder.name)
+    except TableRefused as error:
+        return Concluded(written.rows, written.failed, str(error))
+    return Concluded(written.rows, written.failed, "")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
