@@ -12,11 +12,12 @@ TOPICS = "topics"  # no process: the topics that always exist, and the admin tok
 _NEEDS = {
     TOPICS: ("kafka",),
     "ingress": (TOPICS, "redis"),
+    "submissions": (TOPICS, "redis"),
     "scaler": (TOPICS, "redis"),
     "logger": (TOPICS, "redis"),
 }
 # What hands work on stops before what takes it; the three servers have nobody left to wait for and go together.
-_STOP_ORDER = (("ingress",), ("scaler",), ("scorer",), ("logger",), ("mlflow", "redis", "kafka"))
+_STOP_ORDER = (("ingress", "submissions"), ("scaler",), ("scorer",), ("logger",), ("mlflow", "redis", "kafka"))
 
 
 class ChildState(StrEnum):

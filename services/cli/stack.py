@@ -76,6 +76,7 @@ class Stack:
                 self._service(f"ingress-{i}", "ingress", answers_s, (listening,), {LISTEN_VARIABLE: str(listening)})
                 for i in range(ingress.processes)
             ),
+            self._service("submissions", "ingress.submissions", GRACE_S),
             self._service("scaler", "scaler", GRACE_S),
             self._service("logger", "logger", self.settings.logger.drain_s + GRACE_S),
         ]

@@ -24,6 +24,7 @@ _PURPOSE = {
     "redis": "carries answers",
     "mlflow": "model registry",
     "ingress": "REST API",
+    "submissions": "bulk work",
     "scaler": "starts replicas",
     "logger": "inference tables",
 }

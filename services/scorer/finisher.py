@@ -14,6 +14,7 @@ from services.scorer.model_worker.frames import client_request_id_of
 from services.scorer.replies import pack_by_stream, send_replies
 from services.shared import clock
 from services.shared.envelope import Outcome, ScoringReply, ScoringRequest, pack_outcomes, to_outcome
+from services.shared.results import result_record
 from services.shared.safe_producer import Record, SafeProducer
 from services.shared.settings import KafkaSettings
 from services.shared.topics import DEAD_LETTERS, OUTCOMES, outcome_partition
@@ -106,15 +107,18 @@ class Finisher:
         at_ms = clock.now_ms()  # the one look at the clock that decides reply and row alike
         replies: list[tuple[str, ScoringReply]] = []
         outcomes: list[Outcome] = []
+        records = [item.dead_letter for item in batch if item.dead_letter is not None]
         for item, client_request_id in zip(batch, client_ids, strict=True):
             if item.request is None or item.answer is None:
                 continue
             reply = final_reply(item.request, item.answer, at_ms)
-            if item.answer is not CANCELLED:  # nobody is there to read it
+            if item.request.reply_to and item.answer is not CANCELLED:  # nobody is there to read it
                 replies.append((item.request.reply_to, reply))
+            duration_ms = round(item.answer.duration_s * 1000)
+            if item.request.results_to:
+                records.append(result_record(item.request, reply, duration_ms, at_ms))
             if item.request.table:
-                outcomes.append(to_outcome(item.request, reply, client_request_id, round(item.answer.duration_s * 1000)))
-        records = [item.dead_letter for item in batch if item.dead_letter is not None]
+                outcomes.append(to_outcome(item.request, reply, client_request_id, duration_ms))
         records.extend(Record(OUTCOMES, self._outcome_partition, pack) for pack in pack_outcomes(outcomes))
         sent = await self._producer.begin(records)
         await asyncio.gather(self._producer.finish(records, sent), self._reply(replies))

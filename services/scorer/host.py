@@ -185,7 +185,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         offsets.take(record.offset)
         settled = partial(offsets.finish, record.offset)
         try:
-            request = parse_request(record.headers, record.value)
+            request = parse_request(record.headers, record.value, record.key)
         except EnvelopeInvalid as error:
             log.error("record is no request, moved to the dead letters", extra={"offset": record.offset, "error": error.message})
             self._finisher.put(Answered(settled, dead_letter=dead_letter(record, error.message, 0)))

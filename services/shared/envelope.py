@@ -4,7 +4,7 @@ A request is one Kafka record: the caller's bytes untouched, everything else in 
 Penstock's own). Replies and outcomes are packed, many to a Redis entry or a Kafka record, as MessagePack arrays.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -39,12 +39,16 @@ class ScoringRequest:
     requester: str
     accepted_at_ms: int
     deadline_ms: int
-    reply_to: str  # Redis stream of the ingress that waits
+    reply_to: str  # Redis stream of the ingress that waits, or "" where only `results_to` is given
     table: str  # catalog.schema.table, or "" for none
     content_type: str
     traceparent: str  # W3C trace context, or ""
     attempt: int
     body: bytes
+    results_to: str = ""  # Kafka topic for the result record, or "" for none
+    results_partition: int = 0
+    key: bytes = b""  # the record's own, carried on to the result; b"" for none
+    submission: str = ""  # by what its sender knows it: an id of theirs, or where its record lies; carried on to the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def new_request_id() -> str:
 
 
 def request_headers(request: ScoringRequest) -> list[tuple[str, bytes]]:
-    headers = [
+    headers = [  # the key travels as the record's own
         *_shared_headers(
             request.endpoint,
             request.endpoint_id,
@@ -103,7 +107,7 @@ def request_headers(request: ScoringRequest) -> list[tuple[str, bytes]]:
             request.table,
         ),
         ("ce_id", request.request_id.encode()),
-        ("ce_time", f"{_second(request.accepted_at_ms // 1000)}.{request.accepted_at_ms % 1000:03}Z".encode()),
+        ("ce_time", cloud_event_time(request.accepted_at_ms)),
         ("content-type", request.content_type.encode()),
         ("penstock-accepted-ms", b"%d" % request.accepted_at_ms),
         ("penstock-deadline-ms", b"%d" % request.deadline_ms),
@@ -111,6 +115,11 @@ def request_headers(request: ScoringRequest) -> list[tuple[str, bytes]]:
     ]
     if request.traceparent:
         headers.append(("traceparent", request.traceparent.encode()))
+    if request.results_to:
+        headers.append(("penstock-results-to", request.results_to.encode()))
+        headers.append(("penstock-results-partition", b"%d" % request.results_partition))
+    if request.submission:
+        headers.append(("penstock-submission", request.submission.encode()))
     return headers
 
 
@@ -134,44 +143,61 @@ def _shared_headers(
     return tuple((name, value.encode()) for name, value in values.items() if value)
 
 
+def cloud_event_time(epoch_ms: int) -> bytes:
+    """RFC 3339."""
+    return f"{_second(epoch_ms // 1000)}.{epoch_ms % 1000:03}Z".encode()
+
+
 @lru_cache(4)
 def _second(epoch_s: int) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).isoformat()[:19]
 
 
-def parse_request(headers: Headers, body: bytes | None) -> ScoringRequest:
+def parse_request(headers: Headers, body: bytes | None, key: bytes | None = None) -> ScoringRequest:
     """Raises EnvelopeInvalid, naming the header at fault."""
     values = dict(headers)
-    if _text(values, "ce_type") != REQUEST_TYPE:
+    if header_text(values, "ce_type") != REQUEST_TYPE:
         raise EnvelopeInvalid(f"header ce_type is not {REQUEST_TYPE}")
+    results_to = optional_header(values, "penstock-results-to")
     return ScoringRequest(
-        request_id=_text(values, "ce_id"),
-        endpoint_id=_text(values, "penstock-endpoint-id"),
-        endpoint=_text(values, "penstock-endpoint"),
-        entity=_text(values, "penstock-entity"),
-        served_entity_id=_text(values, "penstock-entity-id"),
-        requester=_text(values, "penstock-requester"),
-        accepted_at_ms=_number(values, "penstock-accepted-ms"),
-        deadline_ms=_number(values, "penstock-deadline-ms"),
-        reply_to=_text(values, "penstock-reply-to"),
-        table=(values.get("penstock-table") or b"").decode(errors="replace"),
-        content_type=_text(values, "content-type"),
-        traceparent=(values.get("traceparent") or b"").decode(errors="replace"),
-        attempt=_number(values, "penstock-attempt"),
+        request_id=header_text(values, "ce_id"),
+        endpoint_id=header_text(values, "penstock-endpoint-id"),
+        endpoint=header_text(values, "penstock-endpoint"),
+        entity=header_text(values, "penstock-entity"),
+        served_entity_id=header_text(values, "penstock-entity-id"),
+        requester=header_text(values, "penstock-requester"),
+        accepted_at_ms=header_number(values, "penstock-accepted-ms"),
+        deadline_ms=header_number(values, "penstock-deadline-ms"),
+        reply_to=optional_header(values, "penstock-reply-to") if results_to else header_text(values, "penstock-reply-to"),
+        table=optional_header(values, "penstock-table"),
+        content_type=header_text(values, "content-type"),
+        traceparent=optional_header(values, "traceparent"),
+        attempt=header_number(values, "penstock-attempt"),
         body=body or b"",
+        results_to=results_to,
+        results_partition=header_number(values, "penstock-results-partition") if results_to else 0,
+        key=key or b"",
+        submission=optional_header(values, "penstock-submission"),
     )
 
 
-def _text(values: dict[str, bytes | None], name: str) -> str:
+def header_text(values: Mapping[str, bytes | None], name: str) -> str:
+    """Raises EnvelopeInvalid where there is none."""
     value = values.get(name)
     if not value:
         raise EnvelopeInvalid(f"header {name} is missing")
     return value.decode("utf-8", "replace")
 
 
-def _number(values: dict[str, bytes | None], name: str) -> int:
+def optional_header(values: Mapping[str, bytes | None], name: str) -> str:
+    """An empty one for none."""
+    return (values.get(name) or b"").decode(errors="replace")
+
+
+def header_number(values: Mapping[str, bytes | None], name: str) -> int:
+    """Raises EnvelopeInvalid where there is none."""
     try:
-        return int(_text(values, name))
+        return int(header_text(values, name))
     except ValueError as error:
         raise EnvelopeInvalid(f"header {name} is not a number") from error
 

@@ -58,6 +58,8 @@ class PoolReport(_Report):
     lag: int | None = None
     evaluation_s: float | None = None
     max_replicas: int
+    bulk_lag: int | None = None
+    bulk_evaluation_s: float | None = None  # of one bulk record, as `evaluation_s` is of an online one
     failure: str = ""  # why replicas of an active pool do not come up
     memory_share: float | None = None  # the mean of its replicas', as `cpu_share`
     cpu_share: float | None = None

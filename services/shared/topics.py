@@ -12,6 +12,7 @@ CONTROL = "penstock.control"
 OUTCOMES = "penstock.outcomes"
 EVENTS = "penstock.events"
 DEAD_LETTERS = "penstock.dead-letters"
+BATCH_RESULTS = "penstock.batch-results"
 
 SCALER_GROUP = "penstock.scaler"  # its one member that owns the control log's partition leads
 SUBMISSIONS_GROUP = "penstock.submissions"  # as the scaler's
@@ -37,6 +38,22 @@ def pool_group(pool_id: str) -> str:
 def partitions_for(max_replicas: int) -> int:
     """Of a pool's topic: at least as many as the pool may have replicas, so that none of them sits idle (design §3)."""
     return max(MIN_PARTITIONS, max_replicas)
+
+
+def bulk_topic(pool_id: str) -> str:
+    return f"penstock.pool.{pool_id}.bulk"
+
+
+def bulk_group(pool_id: str) -> str:
+    return f"penstock.pool.{pool_id}.bulk"
+
+
+def requests_topic(endpoint: str) -> str:
+    return f"penstock.endpoint.{endpoint}.requests"
+
+
+def results_topic(endpoint: str) -> str:
+    return f"penstock.endpoint.{endpoint}.results"
 
 
 def reply_stream(ingress_id: str) -> str:
@@ -91,6 +108,7 @@ async def ensure_topics(settings: KafkaSettings) -> None:
         NewTopic(OUTCOMES, settings.outcome_partitions, copies, topic_configs=_kept(settings.outcome_retention_h)),
         NewTopic(EVENTS, 1, copies, topic_configs=_kept(settings.event_retention_h)),
         NewTopic(DEAD_LETTERS, 1, copies, topic_configs=_kept(settings.dead_letter_retention_h)),
+        NewTopic(BATCH_RESULTS, 1, copies, topic_configs=_kept(settings.pool_retention_h)),
     ]
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
     await admin.start()

@@ -75,7 +75,7 @@ async def take(kafka: KafkaSettings, pool_id: str, count: int) -> list[tuple[int
         async with asyncio.timeout(30):
             while len(found) < count:
                 record = await consumer.getone()
-                found.append((record.partition, parse_request(record.headers, record.value)))
+                found.append((record.partition, parse_request(record.headers, record.value, record.key)))
         return found
     finally:
         await consumer.stop()

@@ -37,6 +37,7 @@ def test_failures_in_a_row(before: int, alive_s: float, after: int) -> None:
         pytest.param("topics", ("kafka",), id="topics need a broker"),
         pytest.param("ingress-3", ("topics", "redis"), id="every ingress process needs topics and Redis"),
         pytest.param("logger", ("topics", "redis"), id="the logger too"),
+        pytest.param("submissions", ("topics", "redis"), id="and what hands on bulk work"),
     ],
 )
 def test_needs(name: str, needs: tuple[str, ...]) -> None:
@@ -44,8 +45,14 @@ def test_needs(name: str, needs: tuple[str, ...]) -> None:
 
 
 def test_a_stack_stops_in_drain_order() -> None:
-    names = ["kafka", "redis", "mlflow", "ingress-0", "ingress-1", "scaler", "logger", "scorer-a", "scorer-b"]
-    assert stop_waves(names) == [["ingress-0", "ingress-1"], ["scaler"], ["scorer-a", "scorer-b"], ["logger"], ["kafka", "redis", "mlflow"]]
+    names = ["kafka", "redis", "mlflow", "ingress-0", "submissions", "scaler", "logger", "scorer-a", "scorer-b"]
+    assert stop_waves(names) == [
+        ["ingress-0", "submissions"],
+        ["scaler"],
+        ["scorer-a", "scorer-b"],
+        ["logger"],
+        ["kafka", "redis", "mlflow"],
+    ]
 
 
 def test_what_is_external_leaves_no_empty_wave() -> None:

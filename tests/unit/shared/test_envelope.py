@@ -57,7 +57,10 @@ REQUESTS = st.builds(
     traceparent=MAYBE,
     attempt=st.integers(1, 9),
     body=st.binary(max_size=50),
-)
+    results_to=MAYBE,
+    key=st.binary(max_size=9),
+    submission=MAYBE,
+).map(lambda request: replace(request, results_partition=len(request.results_to)))  # 0 where no result goes anywhere
 REPLIES = st.builds(ScoringReply, TEXT, st.integers(200, 599), TEXT, st.binary(max_size=50), st.integers(0, 9), st.booleans())
 OUTCOMES = st.builds(
     Outcome,
@@ -88,7 +91,7 @@ def changed(name: str, value: bytes | None) -> list[tuple[str, bytes | None]]:
 
 @given(REQUESTS)
 def test_a_request_comes_out_as_it_went_in(request: ScoringRequest) -> None:
-    assert parse_request(request_headers(request), request.body) == request
+    assert parse_request(request_headers(request), request.body, request.key) == request
 
 
 @given(st.lists(REPLIES, max_size=5))
@@ -178,6 +181,17 @@ def test_any_headers_are_a_request_or_an_invalid_envelope(headers: list[tuple[st
         parse_request([*request_headers(REQUEST), *headers], None)
     except EnvelopeInvalid as error:
         assert error.message.startswith("header ")  # noqa: PT017  not raising is as good
+
+
+def test_a_request_whose_result_goes_to_a_topic_needs_no_reply_stream() -> None:
+    bulk = replace(REQUEST, reply_to="", results_to="penstock.batch-results", results_partition=2, key=b"k", submission="0/7")
+    headers = request_headers(bulk)
+    assert parse_request(headers, bulk.body, bulk.key) == bulk
+    assert {name: value for name, value in headers if name.startswith(("penstock-res", "penstock-sub"))} == {
+        "penstock-results-to": b"penstock.batch-results",
+        "penstock-results-partition": b"2",
+        "penstock-submission": b"0/7",
+    }
 
 
 def test_a_record_without_value_is_an_empty_body() -> None:
