@@ -56,7 +56,7 @@ def test_up_serves_and_down_leaves_nothing(own_stack: OwnStack, tmp_path: Path) 
     assert {process["state"] for process in status["processes"]} == {"ready"}
     asked = {process["name"]: process["health"] for process in status["processes"] if process["health"]}
     assert asked.keys() == {"ingress-0", "submissions", "scaler", "logger"}
-    assert [httpx.get(f"{health}/health/live", trust_env=False).status_code for health in asked.values()] == [200] * 3
+    assert [httpx.get(f"{health}/health/live", trust_env=False).status_code for health in asked.values()] == [200] * 4
     assert not [process for process in status["processes"] if process["trouble"]]
     config_file = Path(status["config_file"])
     assert stat.S_IMODE(config_file.stat().st_mode) == 0o600
