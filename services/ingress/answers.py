@@ -519,3 +519,40 @@ class StatementTold(TypedDict):
     status: StatementStatus
     manifest: NotRequired[StatementManifest]
     result: NotRequired[StatementChunk]
+
+
+@_exact
+class BatchCounts(TypedDict):
+    rows: NotRequired[int]
+    succeeded: int
+    failed: int
+
+
+@_exact
+class BatchSource(TypedDict):
+    kind: Literal["INLINE", "NDJSON", "CSV", "PARQUET", "TABLE", "SQL"]
+    bytes: NotRequired[int]
+    table: NotRequired[str]
+    sql: NotRequired[str]
+
+
+@_exact
+class BatchView(TypedDict):
+    """Times are epoch ms. `rows` is there once the input was read; rows with an error are `failed`, and the batch is not."""
+
+    batch_id: str
+    endpoint_name: str
+    creator: str
+    state: Literal["PENDING", "RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "CANCELED"]
+    counts: BatchCounts
+    creation_timestamp: int
+    source: NotRequired[BatchSource]
+    output_table: NotRequired[str]
+    end_timestamp: NotRequired[int]
+    estimated_end_timestamp: NotRequired[int]
+    message: NotRequired[str]
+
+
+@_exact
+class BatchList(TypedDict):
+    batches: list[BatchView]

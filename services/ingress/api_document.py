@@ -26,6 +26,8 @@ from services.ingress.access_lists import (
     ReplaceAccessListInput,
     UpdateAccessListInput,
 )
+from services.ingress.batch_input import FILES, TABLE_SCHEMA, BatchInput
+from services.ingress.batch_routes import FORMS, PREFIXES
 from services.ingress.gate import OPEN_TO_ALL
 from services.ingress.http_errors import json_response
 from services.ingress.payloads import (
@@ -62,6 +64,7 @@ _PATH_PARAMETERS = {
     "path": _ANY_TEXT,
     "list_id": {"type": "string", "format": "uuid"},
     "statement_id": {"type": "string", "format": "uuid"},
+    "batch_id": {"type": "string", "format": "uuid"},
     "chunk_index": _WHOLE,
     "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
 }
@@ -86,6 +89,7 @@ class Operation:
     is_public: bool = False
     is_limited: bool = True  # where it changes something: by the workspace's limit of changes
     refusals: frozenset[int] = frozenset()  # beside those that follow from the rest
+    files: tuple[str, ...] = ()  # media types of what it takes as well
 
     @property
     def statuses(self) -> list[int]:
@@ -192,6 +196,19 @@ def _of_statements() -> tuple[Operation, ...]:
     )
 
 
+def _of_batches(prefix: str) -> tuple[Operation, ...]:
+    several = f"{prefix}/batches"
+    one, into, forms = f"{several}/{{batch_id}}", {"output_table": TABLE_SCHEMA}, {"format": {"enum": list(FORMS)}}
+    refused = frozenset({409, 415, 422})
+    return (
+        Operation("POST", several, "Submit a batch", answers.BatchView, BatchInput, into, files=tuple(FILES), refusals=refused),
+        Operation("GET", several, "The batches the caller may see, newest first", answers.BatchList),
+        Operation("GET", one, "How far a batch is", answers.BatchView),
+        Operation("POST", f"{one}/cancel", "End a batch", answers.BatchView),
+        Operation("GET", f"{one}/results", "Rows with predictions or errors, once it has ended", bytes, query=forms),
+    )
+
+
 def _of_tokens() -> tuple[Operation, ...]:
     by = {"created_by_username": _ANY_TEXT}
     return (
@@ -238,6 +255,7 @@ OPERATIONS = (
     *_in_workspace(),
     *_of_secrets(),
     *_of_statements(),
+    *(operation for prefix in PREFIXES for operation in _of_batches(prefix)),
     *(Operation(method, path, f"{what} are not offered", None, refusals=frozenset({400})) for method, path, what in ROUTES),
 )
 SCORING = (
@@ -314,6 +332,7 @@ def _described(operation: Operation, by_kind: Mapping[Any, Any]) -> dict[str, An
     if operation.takes is not None:
         media_type = _BYTES if operation.takes is bytes else _JSON
         described["requestBody"] = {"required": operation.takes is not bytes, "content": {media_type: {"schema": by_kind[operation.takes]}}}
+        described["requestBody"]["content"] |= {media_type: {"schema": by_kind[bytes]} for media_type in operation.files}
     if operation.gives is answers.Exported:
         described["responses"]["200"]["content"][_BYTES] = {"schema": by_kind[bytes]}
     if parameters := _path_parameters(operation.path) + _query_parameters(operation):

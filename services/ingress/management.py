@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from services.ingress.access_lists import AccessListsApi, access_list_routes
 from services.ingress.api_document import allowed, api_routes
+from services.ingress.batch_routes import BatchesApi, batch_routes
 from services.ingress.bodies import read_json_object
 from services.ingress.endpoint_logs import build_log, pool_of, service_log
 from services.ingress.endpoint_view import detailed, summary, tags
@@ -86,6 +87,7 @@ class Management:
         self.statements = Statements(settings.statements_folder, settings.tables_folder)
         self.execution = StatementExecution(events, self.statements)
         self.workspace = Workspace(events, WorkspaceFiles(settings.workspace_folder))
+        self.batches = BatchesApi(settings, events)
         self.access_lists = AccessListsApi(events)
         self.tokens = TokensApi(events)
         self.guard = Guard(events, limiter)
@@ -218,6 +220,7 @@ def management_app(management: Management, observability: Observability) -> Fast
     app.include_router(secret_routes(management.secrets, management.guard))
     app.include_router(workspace_routes(management.workspace, management.guard))
     app.include_router(statement_routes(management.execution, management.guard))
+    app.include_router(batch_routes(management.batches, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
     app.include_router(observability_routes(observability, ENDPOINTS, management.guard))

@@ -51,13 +51,18 @@ class Guard:
     async def caller(self, request: Request) -> Token:
         """One who may: raises also EndpointNotFound, PermissionDenied and RateLimited."""
         caller = await self.identified(request)
-        if name := request.path_params.get("name"):
-            state = await self._events.refresh()
-            endpoint = state.endpoint(name)
-            require(level_needed(request.method), caller, endpoint, state)
-            request.state.endpoint_id = endpoint.endpoint_id
+        if "name" in request.path_params:
+            await self._require(level_needed(request.method), caller, request)
         if request.method not in READS:
             self._limiter.spend_change()
+        return caller
+
+    async def querier(self, request: Request) -> Token:
+        """One who may query the endpoint of the route; what is not reading counts as a query. Raises as `caller`."""
+        caller = await self.identified(request)
+        await self._require(Level.CAN_QUERY, caller, request)
+        if request.method not in READS:
+            self._limiter.spend_query()
         return caller
 
     async def admin(self, request: Request) -> Token:
@@ -66,6 +71,12 @@ class Guard:
         if not is_admin(caller, await self._events.refresh()):
             raise PermissionDenied(f"User '{caller.principal}' is no admin of this workspace; this needs one.")
         return caller
+
+    async def _require(self, needed: Level, caller: Token, request: Request) -> None:
+        state = await self._events.refresh()
+        endpoint = state.endpoint(request.path_params["name"])
+        require(needed, caller, endpoint, state)
+        request.state.endpoint_id = endpoint.endpoint_id
 
 
 def guarded(request: Request, state: ControlState) -> Endpoint:

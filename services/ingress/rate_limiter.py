@@ -46,6 +46,10 @@ class RateLimiter:
         """Count one invocation against every limit it is under. Raises RateLimited, and then counts it against none."""
         self._spend(self._meters_of(to, caller) if to.rate_limits else self._workspace_alone)
 
+    def spend_query(self) -> None:
+        """Count one call against the workspace's limit of queries alone. Raises RateLimited."""
+        self._spend(self._workspace_alone)
+
     def spend_change(self) -> None:
         """Count one management call that changes something. Raises RateLimited."""
         self._spend(self._changes)

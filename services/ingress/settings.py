@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from services.shared.addresses import parse_networks
-from services.shared.settings import MIB, Section, ServiceSettings
+from services.shared.settings import GIB, MIB, Section, ServiceSettings
 
 
 def _networks(text: str) -> str:
@@ -42,6 +42,11 @@ class IngressSettings(Section):
     max_queries_per_second: int = Field(200, ge=1, le=1_000_000, description="scoring requests a second of the whole workspace")
     max_changes_per_5_minutes: int = Field(50, ge=1, description="management calls that change something, by the whole workspace")
     max_provisioned_concurrency: int = Field(200, ge=4, description="provisioned concurrency of the workspace, each entity by its maximum")
+    max_batch_bytes: int = Field(GIB, ge=1024, description="largest file a batch is submitted with, in bytes")
+    batches_disk_bytes: int = Field(
+        20 * GIB, ge=1024, description="bytes that the inputs and results of batches may take on a node; more are refused"
+    )
+    batches_kept_h: float = Field(168, gt=0, description="hours a batch and its results are kept after its end; tables of results stay")
     max_in_flight: int = Field(4096, ge=1, description="requests one process keeps waiting at most, whatever the estimate says")
 
 
@@ -57,3 +62,8 @@ class IngressServiceSettings(ServiceSettings):
     def statements_folder(self) -> Path:
         """SQL statements and their results, for an hour each."""
         return self.state.absolute() / "statements"
+
+    @property
+    def batches_folder(self) -> Path:
+        """Batches: their orders, inputs and results."""
+        return self.state.absolute() / "batches"

@@ -374,6 +374,46 @@ class PoolRemoved(_Event):
     pool_id: str
 
 
+class BatchSubmitted(_Event):
+    """Order and input lie in the batch's folder already. `key` and `digest` are SHA-256 in hex: of the caller's `Idempotency-Key`
+    ("": there was none), and of all that was sent with it.
+    """
+
+    type: Literal["BatchSubmitted"] = "BatchSubmitted"
+    batch_id: str = Field(default_factory=lambda: str(uuid7()))
+    endpoint_id: str
+    owner: str
+    owner_kind: PrincipalKind = PrincipalKind.USER
+    key: str = ""
+    digest: str = ""
+    table: str = ""  # catalog.schema.table of the results, or "" for none
+
+
+class BatchCanceled(_Event):
+    """Somebody wants it to stop; it has ended when `BatchEnded` says so."""
+
+    type: Literal["BatchCanceled"] = "BatchCanceled"
+    batch_id: str
+
+
+class BatchEnded(_Event):
+    """`message` is shown to the user: why it failed, or "". `failed` of its `rows` have no prediction, but an error."""
+
+    type: Literal["BatchEnded"] = "BatchEnded"
+    batch_id: str
+    state: Literal["SUCCEEDED", "FAILED", "CANCELED"]
+    message: str = ""
+    rows: int = 0
+    failed: int = 0
+
+
+class BatchForgotten(_Event):
+    """Its folder is gone; a table of results stays, and whose it is is remembered."""
+
+    type: Literal["BatchForgotten"] = "BatchForgotten"
+    batch_id: str
+
+
 EndpointEvent = (
     EndpointCreated
     | ConfigRequested
@@ -391,7 +431,8 @@ EndpointEvent = (
 )
 SecretEvent = SecretScopeCreated | SecretScopeDeleted | SecretPut | SecretDeleted | SecretAclPut | SecretAclDeleted
 AccessEvent = AccessListCreated | AccessListChanged | AccessListDeleted | AccessListsSwitched
-ControlEvent = EndpointEvent | SecretEvent | AccessEvent | PoolRemoved | TokenCreated | TokenRevoked | GroupChanged
+BatchEvent = BatchSubmitted | BatchCanceled | BatchEnded | BatchForgotten
+ControlEvent = EndpointEvent | SecretEvent | AccessEvent | BatchEvent | PoolRemoved | TokenCreated | TokenRevoked | GroupChanged
 
 _EVENTS: TypeAdapter[ControlEvent] = TypeAdapter(Annotated[ControlEvent, Field(discriminator="type")])
 

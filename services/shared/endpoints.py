@@ -7,8 +7,11 @@ from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from services.shared.access_lists import AccessLists, apply_access_event
+from services.shared.batches import Batches, apply_batch_event
 from services.shared.control_events import (
     AccessEvent,
+    BatchEvent,
+    BatchSubmitted,
     ConfigRequested,
     ConfigSpec,
     ControlEvent,
@@ -169,6 +172,7 @@ class ControlState:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {ADMINS: (FIRST_ADMIN,)})  # name → members
     scopes: Scopes = field(default_factory=dict)  # of secrets
     access: AccessLists = field(default_factory=AccessLists)
+    batches: Batches = field(default_factory=dict)
     verdicts: Mapping[str, RequestRejected | None] = field(default_factory=dict)  # event id → None (accepted) or why not
 
     def endpoint(self, name: str) -> Endpoint:
@@ -211,6 +215,10 @@ def _apply(state: ControlState, offset: int, event: ControlEvent) -> ControlStat
         return replace(state, scopes=apply_secret_event(state.scopes, event))
     if isinstance(event, AccessEvent):
         return replace(state, access=apply_access_event(state.access, event))
+    if isinstance(event, BatchEvent):
+        if isinstance(event, BatchSubmitted) and state.endpoint_by_id(event.endpoint_id) is None:
+            raise EndpointNotFound(event.endpoint_id)
+        return replace(state, batches=apply_batch_event(state.batches, event))
     match event:
         case TokenCreated():
             token = Token(event.token_id, event.principal, event.kind, event.at_ms, event.expires_ms, event.comment)

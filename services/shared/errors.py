@@ -82,6 +82,12 @@ class LimitExceeded(RequestRejected):
     code = "RESOURCE_LIMIT_EXCEEDED"
 
 
+class KeyReused(RequestRejected):
+    """An `Idempotency-Key` came again, with something else than the first time."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+
+
 class PayloadTooLarge(RequestRejected):
     """The body is longer than the limit. A 400 by decision: a 413 makes mlflow upload the body eight times."""
 

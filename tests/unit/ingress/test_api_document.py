@@ -10,6 +10,7 @@ import schemathesis
 
 from services.ingress.access_lists import AccessListInput, ConfInput, ReplaceAccessListInput, UpdateAccessListInput
 from services.ingress.api_document import OPERATIONS, PATH, SCORING, Operation, api_document
+from services.ingress.batch_input import BatchInput
 from services.ingress.payloads import ConfigInput, GatewayInput, NotificationsChangeInput, RateLimitsInput, TagsInput
 from services.ingress.permissions import PermissionsInput
 from services.ingress.registry import Registry
@@ -50,6 +51,7 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
     DeleteTokenInput: {"token_id": "ada"},
     ConfInput: {"enableIpAccessLists": "false"},
     StatementInput: {"statement": "SELECT 1", "warehouse_id": "any", "wait_timeout": "0s"},
+    BatchInput: {"dataframe_records": [{"x": 1.5}]},
     dict[str, Any]: {"items": []},
 }
 NEEDED = {"keys": "enableIpAccessLists", "path": "/Shared", "scope": "prod", "principal": "team", "expires": "1", "signature": "x"}
@@ -61,6 +63,7 @@ PLACES = {
     "path": "Shared/x",
     "list_id": NOBODY,
     "statement_id": NOBODY,
+    "batch_id": NOBODY,
     "chunk_index": 0,
     "token_id": "viewer",
 }

@@ -1,0 +1,209 @@
+"""Batches of an endpoint by REST: submit, list, look, cancel, results. Whoever may query submits and sees their own; managers see all."""
+
+import asyncio
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.responses import FileResponse
+from uuid_utils import uuid7
+
+from services.ingress.batch_folder import INPUT, BatchOrder, leave_order, read_order, read_progress
+from services.ingress.batch_input import BatchInput, kind_of, require_output, source_of
+from services.ingress.batch_uploads import require_room, save_body
+from services.ingress.batch_view import batch_view
+from services.ingress.bodies import read_json_object
+from services.ingress.http_errors import json_response
+from services.ingress.payloads import parse
+from services.ingress.permissions import Guard, guarded
+from services.ingress.settings import IngressServiceSettings
+from services.ingress.statement_routes import managed_tables
+from services.shared.batches import Batch, BatchNotFound, BatchState, batch_by_key
+from services.shared.clock import now_ms
+from services.shared.control_events import BatchCanceled, BatchSubmitted
+from services.shared.endpoints import ControlState, Endpoint, Token
+from services.shared.errors import AlreadyExists, KeyReused, LimitExceeded, ParameterInvalid, RequestRejected
+from services.shared.event_log import EventLog
+from services.shared.rights import Level, is_admin, level_of
+
+PREFIXES = ("/api/2.0/serving-endpoints/{name}", "/serving-endpoints/{name}")
+MAX_RUNNING = 100  # batches of the workspace; two calls at the same time may pass it by one
+MAX_KEY = 256
+FORMS = {"ndjson": ("results.ndjson", "application/x-ndjson"), "parquet": ("results.parquet", "application/vnd.apache.parquet")}
+
+
+class BatchRunning(RequestRejected):
+    """What is asked for is there once the batch has ended."""
+
+    code = "INVALID_STATE"
+
+
+class BatchesApi:
+    """As `Management`: reads fold to the log's end, writes answer once they are folded (R9)."""
+
+    def __init__(self, settings: IngressServiceSettings, events: EventLog) -> None:
+        self._events = events
+        self._folder = settings.batches_folder
+        self._tables = settings.tables_folder
+        self._limits = settings.ingress
+
+    async def submit(self, request: Request, caller: Token, output_table: str) -> Response:
+        """With an `Idempotency-Key` that came before, the batch of then. Raises KeyReused when it was for something else."""
+        key = request.headers.get("idempotency-key", "")
+        if len(key) > MAX_KEY:
+            raise ParameterInvalid(f"An 'Idempotency-Key' has at most {MAX_KEY} characters.")
+        state = await self._events.refresh()
+        endpoint = guarded(request, state)
+        if sum(batch.is_running for batch in state.batches.values()) >= MAX_RUNNING:
+            raise LimitExceeded(f"{MAX_RUNNING} batches have not ended yet; wait for one of them.")
+        batch_id = str(uuid7())
+        folder = self._folder / batch_id
+        folder.mkdir(parents=True, mode=0o700)
+        try:
+            order, digest = await self._taken(request, caller, endpoint, folder, output_table)
+        except BaseException:
+            await _remove(folder)
+            raise
+        event = BatchSubmitted(
+            at_ms=now_ms(),
+            batch_id=batch_id,
+            endpoint_id=endpoint.endpoint_id,
+            owner=caller.principal,
+            owner_kind=caller.kind,
+            key=sha256(key.encode()).hexdigest() if key else "",
+            digest=digest,
+            table=order.table,
+        )
+        return await self._told(endpoint, await self._submitted(event, folder))
+
+    async def listed(self, request: Request, caller: Token) -> Response:
+        """The newest first."""
+        state = await self._events.refresh()
+        endpoint = guarded(request, state)
+        seen = [batch for batch in state.batches.values() if may_see(batch, endpoint, caller, state)]
+        return json_response({"batches": await asyncio.to_thread(self._views, endpoint, seen[::-1])})
+
+    async def get(self, request: Request, batch_id: str, caller: Token) -> Response:
+        return await self._told(*self._found(request, batch_id, caller, await self._events.refresh()))
+
+    async def cancel(self, request: Request, batch_id: str, caller: Token) -> Response:
+        """Of one that has ended nothing changes."""
+        endpoint, batch = self._found(request, batch_id, caller, await self._events.refresh())
+        if batch.state is BatchState.SUBMITTED:
+            state = await self._events.publish(BatchCanceled(at_ms=now_ms(), batch_id=batch_id))
+            endpoint, batch = self._found(request, batch_id, caller, state)
+        return await self._told(endpoint, batch)
+
+    async def results(self, request: Request, batch_id: str, form: str, caller: Token) -> Response:
+        _, batch = self._found(request, batch_id, caller, await self._events.refresh())
+        if batch.is_running:
+            raise BatchRunning("The batch has not ended yet; its results are there once it has.")
+        name, media_type = FORMS[form]
+        file = self._folder / batch_id / name
+        if not file.exists():
+            raise BatchNotFound(batch_id)
+        return FileResponse(file, media_type=media_type, filename=f"{batch_id}.{form}")
+
+    async def _taken(self, request: Request, caller: Token, endpoint: Endpoint, folder: Path, table: str) -> tuple[BatchOrder, str]:
+        """The order, in its folder with the input; and the digest of all that was sent."""
+        kind, asked = kind_of(request.headers.get("content-type", "")), ""
+        if kind is not None:
+            announced = int(request.headers.get("content-length", 0))
+            await asyncio.to_thread(require_room, self._folder, announced, self._limits.batches_disk_bytes)
+            saved = await save_body(request, folder / INPUT, self._limits.max_batch_bytes, self._limits.body_timeout_s)
+            size, digest, params = saved.size, saved.sha256, {}
+        else:
+            sent = parse(BatchInput, await read_json_object(request))
+            kind, asked = source_of(sent)
+            table, params = sent.output_table or table, sent.params
+            digest, size = sha256(asked.encode()).hexdigest(), 0
+            if kind == "INLINE":
+                size, asked = await asyncio.to_thread((folder / INPUT).write_text, asked), ""
+        require_output(table)
+        state = self._events.snapshot()
+        visible = None if is_admin(caller, state) else managed_tables(caller, state)
+        order = BatchOrder(endpoint.name, kind, asked, size, visible, table, params)
+        await asyncio.to_thread(leave_order, folder, order)
+        return order, sha256(json.dumps([kind, table, params, digest]).encode()).hexdigest()
+
+    def _require_new(self, table: str) -> None:
+        """Raises AlreadyExists. Tables of other batches the fold refuses, also those that are not written yet."""
+        if table and self._tables.joinpath(*table.split(".")).exists():
+            raise AlreadyExists(f"Table {table} exists already.")
+
+    async def _submitted(self, event: BatchSubmitted, folder: Path) -> Batch:
+        """The batch, or the one that this key was for before. The folder of one that will not be is removed; of one that may be, not."""
+        found = self._by_key(event)
+        if found is None:
+            try:
+                self._require_new(event.table)
+                return (await self._events.publish(event)).batches[event.batch_id]
+            except RequestRejected:
+                found = self._by_key(event)  # it came at the same time
+                if found is None:
+                    await _remove(folder)
+                    raise
+        await _remove(folder)
+        if found.digest != event.digest:
+            raise KeyReused("This 'Idempotency-Key' came with another batch before.")
+        return found
+
+    def _by_key(self, event: BatchSubmitted) -> Batch | None:
+        return batch_by_key(self._events.snapshot().batches, event.endpoint_id, event.owner, event.owner_kind, event.key)
+
+    def _found(self, request: Request, batch_id: str, caller: Token, state: ControlState) -> tuple[Endpoint, Batch]:
+        """Raises BatchNotFound."""
+        endpoint = guarded(request, state)
+        batch = state.batches.get(batch_id)
+        if batch is None or not may_see(batch, endpoint, caller, state):
+            raise BatchNotFound(batch_id)
+        return endpoint, batch
+
+    async def _told(self, endpoint: Endpoint, batch: Batch) -> Response:
+        [view] = await asyncio.to_thread(self._views, endpoint, [batch])
+        return json_response(view)
+
+    def _views(self, endpoint: Endpoint, batches: list[Batch]) -> list[dict[str, Any]]:
+        folders = [self._folder / batch.batch_id for batch in batches]
+        return [batch_view(endpoint, b, read_order(f), read_progress(f)) for b, f in zip(batches, folders, strict=True)]
+
+
+async def _remove(folder: Path) -> None:
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def may_see(batch: Batch, endpoint: Endpoint, caller: Token, state: ControlState) -> bool:
+    if batch.endpoint_id != endpoint.endpoint_id or batch.state is BatchState.FORGOTTEN:
+        return False
+    return (batch.owner, batch.owner_kind) == (caller.principal, caller.kind) or level_of(caller, endpoint, state) is Level.CAN_MANAGE
+
+
+def batch_routes(batches: BatchesApi, guard: Guard) -> APIRouter:
+    router = APIRouter(redirect_slashes=False)
+    querier = Depends(guard.querier)
+
+    async def submit(request: Request, output_table: str = "", token: Any = querier) -> Response:
+        return await batches.submit(request, token, output_table)
+
+    async def listed(request: Request, token: Any = querier) -> Response:
+        return await batches.listed(request, token)
+
+    async def get(request: Request, batch_id: str, token: Any = querier) -> Response:
+        return await batches.get(request, batch_id, token)
+
+    async def cancel(request: Request, batch_id: str, token: Any = querier) -> Response:
+        return await batches.cancel(request, batch_id, token)
+
+    async def results(request: Request, batch_id: str, format: Literal["ndjson", "parquet"] = "ndjson", token: Any = querier) -> Response:
+        return await batches.results(request, batch_id, format, token)
+
+    for prefix in PREFIXES:
+        router.add_api_route(f"{prefix}/batches", submit, methods=["POST"])
+        router.add_api_route(f"{prefix}/batches", listed, methods=["GET"])
+        router.add_api_route(f"{prefix}/batches/{{batch_id}}", get, methods=["GET"])
+        router.add_api_route(f"{prefix}/batches/{{batch_id}}/cancel", cancel, methods=["POST"])
+        router.add_api_route(f"{prefix}/batches/{{batch_id}}/results", results, methods=["GET"])
+    return router
