@@ -1,6 +1,5 @@
 """What may be sent to submit a batch: an order in JSON, with its rows or whence they come, or a file. Pure."""
 
-import json
 import re
 from typing import Annotated, Any
 
@@ -36,7 +35,7 @@ class SourceInput(Input):
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["table"]}, {"required": ["sql"]}]})
 
     table: TableName = ""
-    sql: str = ""
+    sql: str = Field("", min_length=1)
 
 
 class BatchInput(Input):
@@ -44,11 +43,11 @@ class BatchInput(Input):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [one]} for one in (*ROWS, "source")]})
 
-    dataframe_split: dict[str, Any] | None = None
-    dataframe_records: list[Any] | None = None
-    inputs: list[Any] | None = None
-    instances: list[Any] | None = None
-    source: SourceInput | None = None
+    dataframe_split: dict[str, Any] = Field(default_factory=dict)
+    dataframe_records: list[Any] = Field(default_factory=list)
+    inputs: list[Any] = Field(default_factory=list)
+    instances: list[Any] = Field(default_factory=list)
+    source: SourceInput = SourceInput()
     params: dict[str, Any] = Field(default_factory=dict)
     output_table: TableName = ""
 
@@ -65,12 +64,12 @@ def kind_of(content_type: str) -> SourceKind | None:
 
 def source_of(sent: BatchInput) -> tuple[SourceKind, str]:
     """The kind, and what is asked for: the rows as JSON, the table or the SELECT. Raises ParameterInvalid."""
-    rows = {name: value for name in ROWS if (value := getattr(sent, name)) is not None}
-    if len(rows) + (sent.source is not None) != 1:
+    given = sent.model_fields_set & {*ROWS, "source"}
+    if len(given) != 1:
         raise ParameterInvalid(f"A batch needs rows, in one of {', '.join(ROWS)}, or a source.")
-    if sent.source is None:
-        return "INLINE", json.dumps(rows)
-    if bool(sent.source.table) == bool(sent.source.sql):
+    if "source" not in given:
+        return "INLINE", sent.model_dump_json(include=given)
+    if len(sent.source.model_fields_set & {"table", "sql"}) != 1:
         raise ParameterInvalid("A source is one 'table' or one 'sql'.")
     return ("TABLE", sent.source.table) if sent.source.table else ("SQL", sent.source.sql)
 
