@@ -75,8 +75,6 @@ def source_of(sent: BatchInput) -> tuple[SourceKind, str]:
 
 
 def require_output(table: str) -> None:
-    """Raises ParameterInvalid for a name that is no table's, or that of an inference table."""
-    if table and not _TABLE.fullmatch(table):
-        raise ParameterInvalid("'output_table' is a name of three levels, catalog.schema.table, of letters, digits, '-' and '_'.")
+    """Raises ParameterInvalid for the name of an inference table."""
     if table.endswith(PAYLOAD):
         raise ParameterInvalid(f"Tables whose names end in '{PAYLOAD}' are inference tables; name another for the results.")

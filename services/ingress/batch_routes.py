@@ -12,7 +12,7 @@ from starlette.responses import FileResponse
 from uuid_utils import uuid7
 
 from services.ingress.batch_folder import INPUT, BatchOrder, leave_order, read_order, read_progress
-from services.ingress.batch_input import BatchInput, kind_of, require_output, source_of
+from services.ingress.batch_input import BatchInput, TableName, kind_of, require_output, source_of
 from services.ingress.batch_uploads import require_room, save_body
 from services.ingress.batch_view import batch_view
 from services.ingress.bodies import read_json_object
@@ -185,8 +185,8 @@ def batch_routes(batches: BatchesApi, guard: Guard) -> APIRouter:
     router = APIRouter(redirect_slashes=False)
     querier = Depends(guard.querier)
 
-    async def submit(request: Request, output_table: str = "", token: Any = querier) -> Response:
-        return await batches.submit(request, token, output_table)
+    async def submit(request: Request, output_table: TableName | None = None, token: Any = querier) -> Response:
+        return await batches.submit(request, token, output_table or "")
 
     async def listed(request: Request, token: Any = querier) -> Response:
         return await batches.listed(request, token)
