@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from services.ingress.statement_folder import leave
 
-ORDER, INPUT, PROGRESS = "order.json", "input", "progress.json"
+ORDER, UPLOAD, PROGRESS = "order.json", "upload", "progress.json"
 
 SourceKind = Literal["INLINE", "NDJSON", "CSV", "PARQUET", "TABLE", "SQL"]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOrder:
-    """What somebody asked for. `asked` is the table or the SELECT; rows and files are the folder's `input`, of `size` bytes."""
+    """What somebody asked for. `asked` is the table or the SELECT; rows and files are the folder's `upload`, of `size` bytes."""
 
     endpoint: str
     kind: SourceKind

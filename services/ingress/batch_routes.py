@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.responses import FileResponse
 from uuid_utils import uuid7
 
-from services.ingress.batch_folder import INPUT, BatchOrder, leave_order, read_order, read_progress
+from services.ingress.batch_folder import UPLOAD, BatchOrder, leave_order, read_order, read_progress
 from services.ingress.batch_input import BatchInput, TableName, kind_of, require_output, source_of
 from services.ingress.batch_uploads import require_room, save_body
 from services.ingress.batch_view import batch_view
@@ -113,7 +113,7 @@ class BatchesApi:
         if kind is not None:
             announced = int(request.headers.get("content-length", 0))
             await asyncio.to_thread(require_room, self._folder, announced, self._limits.batches_disk_bytes)
-            saved = await save_body(request, folder / INPUT, self._limits.max_batch_bytes, self._limits.body_timeout_s)
+            saved = await save_body(request, folder / UPLOAD, self._limits.max_batch_bytes, self._limits.body_timeout_s)
             size, digest, params = saved.size, saved.sha256, {}
         else:
             sent = parse(BatchInput, await read_json_object(request))
@@ -121,7 +121,7 @@ class BatchesApi:
             table, params = sent.output_table or table, sent.params
             digest, size = sha256(asked.encode()).hexdigest(), 0
             if kind == "INLINE":
-                size, asked = await asyncio.to_thread((folder / INPUT).write_text, asked), ""
+                size, asked = await asyncio.to_thread((folder / UPLOAD).write_text, asked), ""
         require_output(table)
         state = self._events.snapshot()
         visible = None if is_admin(caller, state) else managed_tables(caller, state)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.ingress.batch_folder import INPUT, Progress, leave_progress, read_order
+from services.ingress.batch_folder import UPLOAD, Progress, leave_progress, read_order
 from services.ingress.batch_routes import MAX_RUNNING
 from services.ingress.registry import Registry
 from services.ingress.settings import IngressServiceSettings
@@ -98,7 +98,7 @@ async def test_rows_lie_in_the_folder_before_the_batch_is_told_of(workspace: Wor
     order = read_order(folder)
     assert order is not None
     assert (order.kind, order.visible, order.params, order.table) == ("INLINE", (), {"t": 1}, "main.ml.scored")
-    assert json.loads((folder / INPUT).read_text()) == ROWS
+    assert json.loads((folder / UPLOAD).read_text()) == ROWS
     assert view == {
         "batch_id": view["batch_id"],
         "endpoint_name": "churn",
@@ -106,7 +106,7 @@ async def test_rows_lie_in_the_folder_before_the_batch_is_told_of(workspace: Wor
         "state": "PENDING",
         "counts": {"succeeded": 0, "failed": 0},
         "creation_timestamp": view["creation_timestamp"],
-        "source": {"kind": "INLINE", "bytes": (folder / INPUT).stat().st_size},
+        "source": {"kind": "INLINE", "bytes": (folder / UPLOAD).stat().st_size},
         "output_table": "main.ml.scored",
     }
 
@@ -120,7 +120,7 @@ async def test_a_file_is_kept_as_it_came(media_type: str, kind: str, workspace: 
     view = await workspace.submitted(content=content, headers={"Content-Type": media_type}, params={"output_table": "a.b.c"})
     assert view["source"] == {"kind": kind, "bytes": len(content)}
     assert view["output_table"] == "a.b.c"
-    assert (workspace.batches / view["batch_id"] / INPUT).read_bytes() == content
+    assert (workspace.batches / view["batch_id"] / UPLOAD).read_bytes() == content
 
 
 @pytest.mark.parametrize(("source", "kind"), [({"table": "main.ml.churn"}, "TABLE"), ({"sql": "SELECT 1 AS x"}, "SQL")])
