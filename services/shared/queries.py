@@ -1,8 +1,8 @@
 """SQL over the inference tables: SELECT only, tables by their three-level names, any running stack or none."""
 
 import logging
-from collections.abc import Container, Sequence
-from contextlib import suppress
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sqlglot.errors import SqlglotError
 
 LISTED_TABLES = 10
 MEMORY_LIMIT = "4GiB"
+READ_ROWS = 10_000  # at a time
 # What a query may reach is what is registered: no file, no network, no variable of this process, and no way to change that.
 SANDBOX: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
@@ -49,13 +50,20 @@ class Dialect(DuckDB):
 
 
 def run_query(tables: Path, sql: str, visible: Container[str] | None = None) -> pa.Table:
-    """Run one SELECT, or list the tables for SHOW TABLES. Of `visible` tables alone, where that is given: others are not there.
-
-    Functions are DuckDB's, JSON's among them. Raises QueryRefused: anything but one SELECT, a table that is not there, or what
-    DuckDB says of the query.
-    """
+    """Run one SELECT, or list the tables for SHOW TABLES. Raises QueryRefused, and sees what `query_reader` does."""
     if sql.strip().rstrip(";").strip().upper() == "SHOW TABLES":
         return pa.table({"table": pa.array(_visible(tables, visible), pa.string())})
+    with query_reader(tables, sql, visible) as rows:
+        return _with_whole_numbers(rows.read_all())
+
+
+@contextmanager
+def query_reader(tables: Path, sql: str, visible: Container[str] | None = None) -> Iterator[pa.RecordBatchReader]:
+    """Run one SELECT, over `visible` tables alone where that is given: others are not there. Its rows come as they are found.
+
+    Functions are DuckDB's, JSON's among them. Raises QueryRefused, also while rows are read: anything but one SELECT, a table that
+    is not there, or what DuckDB says of the query.
+    """
     uses = find_tables(sql)
     known = _visible(tables, visible)
     if unknown := sorted({use.name for use in uses} - set(known)):
@@ -65,7 +73,7 @@ def run_query(tables: Path, sql: str, visible: Container[str] | None = None) -> 
             connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
             for name in {use.name for use in uses}:
                 connection.register(_alias(name), DeltaTable(tables.joinpath(*name.split("."))).to_pyarrow_dataset())
-            return _with_whole_numbers(connection.sql(with_replacements(sql, uses)).to_arrow_table())
+            yield connection.sql(with_replacements(sql, uses)).to_arrow_reader(READ_ROWS)
     except (duckdb.Error, DeltaError, ValueError, OSError) as error:
         text = " ".join(str(error).partition("\n\nLINE ")[0].split())
         for use in uses:

@@ -1,8 +1,11 @@
 """Runs a module of this package in a process of its own, which can be ended and whose memory is its own."""
 
 import asyncio
+import fcntl
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 NICENESS = 10  # scoring comes first
 
@@ -18,3 +21,11 @@ async def run_apart(module: str, *arguments: str) -> None:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Waits for another process that works for this batch: one whose parent was killed goes on."""
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -45,7 +45,7 @@ class Results:
 def write_results(rows: RowFile, settled: ReadSettled, parquet: Path, ndjson: Path) -> Written:
     """Whole or not at all; a repeat writes the same. `settled` gives them by their rows; it is read twice."""
     kind = prediction_type(rows, settled)
-    schema = result_schema(rows.schema, kind)
+    schema = result_schema(rows.told_schema, kind)
     failed = 0
     drafts = parquet.with_suffix(".draft"), ndjson.with_suffix(".lines.draft")
     with pq.ParquetWriter(drafts[0], pa.schema([pa.field(f.name, _stored(f.type)) for f in schema])) as table, drafts[1].open("w") as lines:

@@ -9,8 +9,11 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 JSON = pa.json_()
+WHOLE = "^-?(0|[1-9][0-9]{0,17})$"
+NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 
 
 def type_of(values: list[Any], *, objects: bool) -> pa.DataType:
@@ -51,6 +54,29 @@ def settled_type(found: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(found):
         return pa.struct([(field.name, settled_type(field.type)) for field in found])
     return found
+
+
+def type_in_texts(texts: pa.Array) -> pa.DataType:
+    """What a column of CSV holds: whole numbers, numbers, or text. An empty one is nothing, and 007 is text."""
+    told = texts.filter(pc.not_equal(texts, ""))
+    if not len(told):
+        return pa.null()
+    for kind, pattern in ((pa.int64(), WHOLE), (pa.float64(), NUMBER)):
+        if pc.all(pc.match_substring_regex(told, pattern)).as_py():
+            return kind
+    return pa.string()
+
+
+def common_text_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    found = common_type(one, other)
+    return pa.string() if found == JSON else found
+
+
+def from_texts(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Of a type that was found in them."""
+    if pa.types.is_string(kind):
+        return texts
+    return pc.cast(pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts), kind)
 
 
 def to_array(values: list[Any], kind: pa.DataType) -> pa.Array:

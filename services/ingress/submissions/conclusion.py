@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from services.ingress.statement_folder import leave
-from services.ingress.submissions.apart import NICENESS, run_apart
+from services.ingress.submissions.apart import NICENESS, alone, run_apart
 from services.ingress.submissions.batch_results import Written, write_results
 from services.ingress.submissions.preparation import ROWS
 from services.ingress.submissions.results_table import TableRefused, write_table
@@ -45,8 +45,11 @@ async def conclude(folder: Path, table: Path | None = None) -> Concluded:
 
 def main(folder: Path, table: Path | None) -> None:
     os.nice(NICENESS)
-    written = write_results(RowFile(folder / ROWS), partial(in_order, folder / SETTLED), folder / PARQUET, folder / NDJSON)
-    leave(folder / _CONCLUDED, asdict(to_concluded(folder, table, written)))
+    with alone(folder):
+        if (folder / _CONCLUDED).exists():
+            return
+        written = write_results(RowFile(folder / ROWS), partial(in_order, folder / SETTLED), folder / PARQUET, folder / NDJSON)
+        leave(folder / _CONCLUDED, asdict(to_concluded(folder, table, written)))
 
 
 def to_concluded(folder: Path, table: Path | None, written: Written) -> Concluded:

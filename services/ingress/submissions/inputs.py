@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.ingress.submissions.column_types import common_type, settled_type, to_array, type_of
+from services.ingress.submissions.plain_ndjson import NotPlain, plain_batches, plain_schema
 from services.shared.errors import ParameterInvalid
 from services.shared.settings import MIB
 
@@ -62,7 +63,7 @@ def read_input(form: FileForm, file: Path) -> Input:
         case "INLINE":
             return read_inline(json.loads(file.read_bytes()))
         case "NDJSON":
-            return _of_lines(lambda: ndjson_lines(file))
+            return read_ndjson(file)
         case "CSV":
             return read_csv(file)
         case "PARQUET":
@@ -81,6 +82,14 @@ def read_inline(body: dict[str, Any]) -> Input:
             return _of_values(lambda: _numbered(values))
     forms = "'dataframe_split', 'dataframe_records', or 'inputs' or 'instances' with a list of rows"
     raise ParameterInvalid(f"Inline rows come as one of {forms}.")
+
+
+def read_ndjson(file: Path) -> Input:
+    try:
+        schema = plain_schema(file)
+    except NotPlain:
+        return _of_lines(lambda: ndjson_lines(file))
+    return of_batches(schema, plain_batches(file, schema, BLOCK_ROWS))
 
 
 def read_csv(file: Path) -> Input:

@@ -4,6 +4,7 @@ order_rows(folder, Source("NDJSON"))     # by whoever submits; the file is `<fol
 kept = await prepare(folder)             # by whoever runs the batch; leaves `<folder>/rows.parquet`
 """
 
+import asyncio
 import json
 import os
 import resource
@@ -13,14 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from services.ingress.statement_folder import leave
-from services.ingress.submissions.apart import NICENESS, run_apart
-from services.ingress.submissions.inputs import read_input
+from services.ingress.submissions.apart import NICENESS, alone, run_apart
+from services.ingress.submissions.inputs import of_batches, read_input
 from services.ingress.submissions.row_file import Kept, write_rows
 from services.shared.errors import ParameterInvalid
+from services.shared.queries import QueryRefused, query_reader
 from services.shared.settings import GIB
 
 UPLOAD, ROWS = "upload", "rows.parquet"
 _SOURCE, _KEPT, _REFUSAL = "source.json", "kept.json", "refusal.json"
+LIMIT_S = 3600.0
 MEMORY_BYTES = 8 * GIB  # of addresses
 
 
@@ -34,14 +37,23 @@ class Source:
     visible: tuple[str, ...] | None = ()  # those that are there for its owner; None: all
 
 
+def select_all(table: str) -> str:
+    """The statement that reads a table, catalog.schema.table."""
+    return "SELECT * FROM " + ".".join(f'"{part}"' for part in table.split("."))
+
+
 def order_rows(folder: Path, source: Source) -> None:
     leave(folder / _SOURCE, asdict(source))
 
 
 async def prepare(folder: Path) -> Kept:
     """A repeat finds what is there. Cancelled, it leaves nothing. Raises ParameterInvalid: no batch can be made of it."""
-    if not any((folder / told).exists() for told in (_KEPT, _REFUSAL)):
-        await run_apart("preparation", str(folder))
+    if not is_prepared(folder):
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await run_apart("preparation", str(folder))
+        except TimeoutError:
+            leave(folder / _REFUSAL, {"message": f"Reading the input took longer than {LIMIT_S:g} seconds."})
     if refusal := _read(folder / _REFUSAL):
         raise ParameterInvalid(refusal["message"])
     if kept := _read(folder / _KEPT):
@@ -52,13 +64,27 @@ async def prepare(folder: Path) -> Kept:
 def main(folder: Path) -> None:
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    source = json.loads((folder / _SOURCE).read_text())
-    try:
-        kept = write_rows(read_input(source["form"], folder / UPLOAD), folder / ROWS)
-    except ParameterInvalid as error:
-        leave(folder / _REFUSAL, {"message": error.message})
-    else:
-        leave(folder / _KEPT, asdict(kept))
+    source = Source(**json.loads((folder / _SOURCE).read_text()))
+    with alone(folder):
+        if is_prepared(folder):
+            return
+        try:
+            kept = keep_rows(source, folder)
+        except (ParameterInvalid, QueryRefused) as error:
+            leave(folder / _REFUSAL, {"message": str(error)})
+        else:
+            leave(folder / _KEPT, asdict(kept))
+
+
+def is_prepared(folder: Path) -> bool:
+    return any((folder / told).exists() for told in (_KEPT, _REFUSAL))
+
+
+def keep_rows(source: Source, folder: Path) -> Kept:
+    if source.form != "SQL":
+        return write_rows(read_input(source.form, folder / UPLOAD), folder / ROWS)
+    with query_reader(Path(source.tables), source.statement, source.visible) as rows:
+        return write_rows(of_batches(rows.schema, rows), folder / ROWS)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

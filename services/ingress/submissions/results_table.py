@@ -5,7 +5,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError
 
 from services.ingress.submissions.inputs import BLOCK_ROWS
 
@@ -25,19 +24,22 @@ def write_table(results: Path, table: Path, batch_id: str) -> None:
         return
     parquet = pq.ParquetFile(results)
     schema = pa.schema([pa.field(field.name, table_type(field.type)) for field in parquet.schema_arrow])
-    rows = pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in parquet.iter_batches(BLOCK_ROWS)))
+    # A nanosecond is lost, for Delta knows none.
+    rows = pa.RecordBatchReader.from_batches(schema, (batch.cast(schema, safe=False) for batch in parquet.iter_batches(BLOCK_ROWS)))
     table.parent.mkdir(parents=True, exist_ok=True)
     commit = CommitProperties(app_transactions=[Transaction(app, 1)])
     try:
         write_deltalake(table, rows, mode="error", configuration=PROPERTIES, commit_properties=commit)
-    except (DeltaError, pa.ArrowException, OSError, ValueError) as error:
+    except BaseException as error:  # delta-rs' PanicException is no Exception (traps C8)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise TableRefused(f"The table cannot be written: {' '.join(str(error).split())}") from error
 
 
 def table_type(kind: pa.DataType) -> pa.DataType:
     """The nearest type that Delta has."""
     if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz)
+        return pa.timestamp("us", kind.tz and "UTC")
     if pa.types.is_time(kind) or pa.types.is_null(kind):
         return pa.string()
     if pa.types.is_dictionary(kind):

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.ingress.submissions.column_types import common_text_type, from_texts, settled_type, type_in_texts
 from services.ingress.submissions.inputs import Input, RowForm
 from services.ingress.submissions.json_texts import joined, json_texts
 from services.shared.errors import ParameterInvalid
@@ -28,7 +29,7 @@ from services.shared.settings import GIB
 
 MAX_BYTES = 4 * GIB  # of rows, compressed
 ROWS, FAULT = "row", "fault"
-FORM = b"penstock.form"
+FORM, TYPES = b"penstock.form", b"penstock.types"  # of columns of CSV, beside their results
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class RowFile:
         self.rows = int(self._file.metadata.num_rows)
         self.form = cast(RowForm, self._file.schema_arrow.metadata[FORM].decode())
         self.schema = pa.schema(list(self._file.schema_arrow.field(ROWS).type))
+        self.told_schema = _told_schema(self.schema, self._file.metadata.metadata[TYPES])
 
     def part(self, first: int, count: int) -> Part:
         """Fewer rows than `count` at the end of the file."""
@@ -85,9 +87,10 @@ class RowFile:
         return Part(first, count, self.form, pa.RecordBatch.from_arrays(good.flatten(), schema=self.schema), named)
 
     def inputs(self, first: int, count: int) -> pa.RecordBatch:
-        """All of these rows, as they are told beside their results: those with a fault are nulls."""
-        rows = self._read(first, count).column(ROWS).combine_chunks()
-        return pa.RecordBatch.from_arrays(rows.flatten(), schema=self.schema)
+        """All of these rows by `told_schema`, as they stand beside their results: those with a fault are nulls."""
+        columns = self._read(first, count).column(ROWS).combine_chunks().flatten()
+        told = [from_texts(column, f.type) if self.form == "csv" else column for column, f in zip(columns, self.told_schema, strict=True)]
+        return pa.RecordBatch.from_arrays(told, schema=self.told_schema)
 
     def _read(self, first: int, count: int) -> pa.Table:
         parts = []
@@ -108,13 +111,17 @@ def write_rows(found: Input, file: Path, max_bytes: int = MAX_BYTES) -> Kept:
     draft = file.with_suffix(".draft")
     schema = pa.schema([(ROWS, pa.struct(list(found.schema))), (FAULT, pa.string())], metadata={FORM: found.form})
     rows = faulty = 0
+    types: dict[str, pa.DataType] = {}
     try:
         with pq.ParquetWriter(draft, schema) as writer:
             for block in found.blocks:
                 writer.write_batch(_to_batch(block.rows, block.faults, schema))
+                if found.form == "csv":
+                    types |= {f.name: _wider(types, f.name, block.rows.column(f.name)) for f in found.schema}
                 rows, faulty = rows + block.rows.num_rows, faulty + len(block.faults)
                 if draft.stat().st_size > max_bytes:
                     raise ParameterInvalid(f"The input is larger than {max_bytes} bytes as Parquet; submit it in parts.")
+            writer.add_key_value_metadata({TYPES: json.dumps({name: str(settled_type(kind)) for name, kind in types.items()})})
     except pa.ArrowException as error:
         raise ParameterInvalid(f"The input cannot be read: {error}") from error
     if not rows:
@@ -147,6 +154,15 @@ def _csv(rows: pa.RecordBatch) -> bytes:
 def _to_batch(rows: pa.RecordBatch, faults: Mapping[int, str], schema: pa.Schema) -> pa.RecordBatch:
     told = pa.array([faults.get(position) for position in range(rows.num_rows)] if faults else pa.nulls(rows.num_rows), pa.string())
     return pa.RecordBatch.from_arrays([rows.to_struct_array(), told], schema=schema)
+
+
+def _wider(types: Mapping[str, pa.DataType], name: str, texts: pa.Array) -> pa.DataType:
+    return common_text_type(types.get(name, pa.null()), type_in_texts(texts))
+
+
+def _told_schema(schema: pa.Schema, types: bytes) -> pa.Schema:
+    told = json.loads(types)
+    return pa.schema([pa.field(f.name, pa.type_for_alias(told[f.name]) if f.name in told else f.type) for f in schema])
 
 
 def _starts(metadata: Any) -> list[tuple[int, int]]:
