@@ -127,8 +127,8 @@ def test_the_table_takes_columns_of_all_types_and_opens(tmp_path: Path) -> None:
     write_table(tmp_path / "results.parquet", tmp_path / "main" / "batch" / "scores", "b-1")
 
     rows = DeltaTable(tmp_path / "main" / "batch" / "scores").to_pyarrow_dataset()
-    found = duckdb.connect().register("scores", rows).sql('select u, "mean radius", c, l[1].u, j, prediction.p, error from scores').fetchall()
-    assert found == [(1, 0.5, "x", 1, '{"a": 1}', 0.5, None)]
+    found = duckdb.connect().register("scores", rows).sql('select u, "mean radius", c, l[1].u, j, prediction.p, error from scores')
+    assert found.fetchall() == [(1, 0.5, "x", 1, '{"a": 1}', 0.5, None)]
 
 
 def test_a_table_is_written_once_and_never_over_another(tmp_path: Path) -> None:
