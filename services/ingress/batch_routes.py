@@ -20,7 +20,7 @@ from services.ingress.http_errors import json_response
 from services.ingress.payloads import parse
 from services.ingress.permissions import Guard, guarded
 from services.ingress.settings import IngressServiceSettings
-from services.ingress.statement_routes import managed_tables
+from services.ingress.statement_routes import readable_tables
 from services.shared.batches import Batch, BatchNotFound, BatchState, batch_by_key
 from services.shared.clock import now_ms
 from services.shared.control_events import BatchCanceled, BatchSubmitted
@@ -124,7 +124,7 @@ class BatchesApi:
                 size, asked = await asyncio.to_thread((folder / UPLOAD).write_text, asked), ""
         require_output(table)
         state = self._events.snapshot()
-        visible = None if is_admin(caller, state) else managed_tables(caller, state)
+        visible = None if is_admin(caller, state) else readable_tables(caller, state)
         order = BatchOrder(endpoint.name, kind, asked, size, visible, table, params)
         await asyncio.to_thread(leave_order, folder, order)
         return order, sha256(json.dumps([kind, table, params, digest]).encode()).hexdigest()

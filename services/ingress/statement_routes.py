@@ -39,7 +39,7 @@ class StatementInput(Input):
 
 
 class StatementExecution:
-    """Whoever manages an endpoint may read its table, and admins may read all: rows hold what every caller sent."""
+    """Whoever manages an endpoint may read its table, since rows hold what every caller sent; of a batch's results its owner may, too."""
 
     def __init__(self, events: EventLog, statements: Statements) -> None:
         self._events = events
@@ -49,7 +49,7 @@ class StatementExecution:
         sent = parse(StatementInput, await read_json_object(request))
         wait_s = to_wait_s(sent)
         state = await self._events.refresh()
-        visible = None if is_admin(caller, state) else managed_tables(caller, state)
+        visible = None if is_admin(caller, state) else readable_tables(caller, state)
         order = Order(caller.principal, sent.statement, visible, sent.format, sent.disposition == "INLINE", sent.row_limit)
         statement_id = await self._statements.submit(order)
         await self._statements.wait(statement_id, wait_s)
@@ -113,10 +113,17 @@ def to_wait_s(sent: StatementInput) -> float:
     return float(found[1])
 
 
-def managed_tables(caller: Token, state: ControlState) -> tuple[str, ...]:
-    """By their three-level names. Those of endpoints that are gone are the admins' alone."""
-    managed = (e for e in state.endpoints.values() if level_of(caller, e, state) is Level.CAN_MANAGE)
-    return tuple(sorted({endpoint.table.full_name for endpoint in managed if endpoint.table}))
+def readable_tables(caller: Token, state: ControlState) -> tuple[str, ...]:
+    """By their three-level names: of endpoints the caller manages, and of their batches and the caller's own.
+
+    Inference tables of endpoints that are gone are the admins' alone.
+    """
+    managed = [e for e in state.endpoints.values() if level_of(caller, e, state) is Level.CAN_MANAGE]
+    logged = {endpoint.table.full_name for endpoint in managed if endpoint.table}
+    ids = {endpoint.endpoint_id for endpoint in managed}
+    own = (caller.principal, caller.kind)
+    results = {b.table for b in state.batches.values() if b.table and (b.endpoint_id in ids or (b.owner, b.owner_kind) == own)}
+    return tuple(sorted(logged | results))
 
 
 def _external_link(statement: Statement, index: int, host: str) -> dict[str, Any]:
