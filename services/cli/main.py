@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from services.cli import launch
 from services.cli.allowlist import allowlist
+from services.cli.batch import batches
 from services.cli.deploy import deploy
 from services.cli.endpoints import endpoints
 from services.cli.failures import ApiRefusal, StackFailure
@@ -106,6 +107,7 @@ app.command()(top)
 app.command()(sql)
 app.add_typer(tables, name="tables")
 app.add_typer(endpoints, name="endpoints")
+app.add_typer(batches, name="batch")
 app.add_typer(permissions, name="permissions")
 app.add_typer(tokens, name="token")
 app.add_typer(groups, name="group")

@@ -3,8 +3,10 @@
 import json
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import IO, Annotated, Any, Self
 from urllib.parse import quote
 
 import httpx
@@ -73,14 +75,32 @@ class Workspace:
 
     def ask(self, method: str, path: str, **sent: Any) -> httpx.Response:
         """Raises ApiRefusal with the words of the API, or StackFailure when nobody answers."""
-        try:
+        with self._answering():
             answer = self._client.request(method, path, **sent)
+        return accepted(answer)
+
+    def download(self, path: str, file: IO[bytes], **parameters: str) -> None:
+        """What lies there, as it comes. Raises as `ask`."""
+        with self._answering(), self._client.stream("GET", path, params=parameters) as answer:
+            if not answer.is_success:
+                answer.read()
+            for piece in accepted(answer).iter_bytes():
+                file.write(piece)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.HTTPError as error:
             hint = "; `penstock status` says what runs here" if self.is_local else ""
             raise StackFailure(f"{self.host} does not answer: {str(error) or type(error).__name__}{hint}") from error
-        if not answer.is_success:
-            raise refusal_of(answer.status_code, answer.text, answer.headers.get("Retry-After"))
-        return answer
+
+
+def accepted(answer: httpx.Response) -> httpx.Response:
+    """Raises ApiRefusal."""
+    if not answer.is_success:
+        raise refusal_of(answer.status_code, answer.text, answer.headers.get("Retry-After"))
+    return answer
 
 
 def path_of(endpoint: str, *rest: str) -> str:
