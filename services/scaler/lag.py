@@ -1,4 +1,4 @@
-"""Reads what Kafka knows of the pools: lag, arrivals, idleness."""
+"""Reads what Kafka knows of the queues of pools: lag, arrivals, idleness."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from services.shared.topics import online_topic, pool_group
+from services.shared.topics import Queue, queues_of
 
 PATIENCE_S = 5.0  # asking for a topic that is not there would take aiokafka 40 s, and every other pool with it
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Flow:
-    """The appends to one pool's topic as seen over time. `now` is monotonic seconds throughout."""
+    """The appends to one queue as seen over time. `now` is monotonic seconds throughout."""
 
     born_at: float
     samples: deque[tuple[float, int]] = field(default_factory=deque)  # (when, sum of end offsets)
@@ -39,37 +39,38 @@ class Flow:
         return (last - first) / (last_at - first_at) if last_at > first_at else 0.0
 
     def idle_s(self, now: float) -> float:
-        """Seconds since a record was last appended, or since the pool was first seen."""
+        """Seconds since a record was last appended, or since the queue was first seen."""
         return now - (self.born_at if self.advanced_at is None else self.advanced_at)
 
 
 class LagReader:
-    """End offsets minus committed offsets, per pool. None when Kafka did not say: not knowing is not zero."""
+    """End offsets minus committed offsets, per queue. None when Kafka did not say: not knowing is not zero."""
 
     def __init__(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, window_s: float) -> None:
         self._admin = admin
         self._consumer = consumer
         self._window_s = window_s
-        self._flows: dict[str, Flow] = {}
+        self._flows: dict[Queue, Flow] = {}
 
-    async def read(self, pool_id: str, partitions: int, now: float) -> int | None:
-        """The pool's lag now; also takes a sample of its flow."""
-        tps = [TopicPartition(online_topic(pool_id), p) for p in range(partitions)]
+    async def read(self, queue: Queue, partitions: int, now: float) -> int | None:
+        """The queue's lag now; also takes a sample of its flow."""
+        tps = [TopicPartition(queue.topic, p) for p in range(partitions)]
         try:
             async with asyncio.timeout(PATIENCE_S):
-                committed = await self._admin.list_consumer_group_offsets(pool_group(pool_id))
+                committed = await self._admin.list_consumer_group_offsets(queue.group)
                 ends: dict[TopicPartition, int] = await self._consumer.end_offsets(tps)
                 first: dict[TopicPartition, int] = await self._consumer.beginning_offsets(tps)
         except (KafkaError, TimeoutError):
-            log.warning("lag cannot be read", exc_info=True, extra={"pool": pool_id})
+            log.warning("lag cannot be read", exc_info=True, extra={"topic": queue.topic})
             return None
-        self.flow(pool_id, now).add(now, sum(ends.values()), self._window_s)
+        self.flow(queue, now).add(now, sum(ends.values()), self._window_s)
         # what retention took nobody can read any more: the group's offset may stay before it for ever
         return sum(end - max(first[tp], committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
 
-    def flow(self, pool_id: str, now: float) -> Flow:
-        return self._flows.setdefault(pool_id, Flow(now))
+    def flow(self, queue: Queue, now: float) -> Flow:
+        return self._flows.setdefault(queue, Flow(now))
 
     def keep_only(self, pool_ids: set[str]) -> None:
-        for pool_id in self._flows.keys() - pool_ids:
-            del self._flows[pool_id]
+        """Forget the queues of all other pools."""
+        for queue in self._flows.keys() - {queue for pool_id in pool_ids for queue in queues_of(pool_id)}:
+            del self._flows[queue]

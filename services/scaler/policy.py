@@ -17,6 +17,8 @@ class PoolObservation:
     idle_s: float  # seconds since a record was last appended
     since_down_s: float  # seconds since this pool last shrank
     nudged: bool = False  # an ingress is about to append a record to a pool at zero
+    bulk_lag: int | None = 0  # as `lag`, of the pool's bulk queue
+    bulk_evaluation_s: float | None = None  # as `evaluation_s`, of one bulk record
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,13 @@ def decide(seen: PoolObservation, policy: ScalePolicy) -> Decision:
     """Choose the replica count for one pool.
 
     Up at once, to the concurrency that drains the backlog within its budget and serves what arrives; down at most once per
-    `down_interval_s`; to zero after `idle_to_zero_s` without a record, where the minimum is 0. A lag that is not known holds
-    the size. Never raises on a policy with 0 ≤ min ≤ max, max ≥ 1. Source: design §7, databricks_surface §5.
+    `down_interval_s`; to zero after `idle_to_zero_s` without a record, where the minimum is 0. Bulk work counts as online work
+    does, within the same maximum. A lag that is not known holds the size. Never raises on a policy with 0 ≤ min ≤ max, max ≥ 1.
+    Source: design §7, databricks_surface §5.
     """
-    if seen.lag is None:
+    if seen.lag is None or seen.bulk_lag is None:
         return Decision(seen.replicas, "lag unknown")
-    wakes = seen.lag > 0 or seen.nudged
+    wakes = seen.lag > 0 or seen.bulk_lag > 0 or seen.nudged
     if seen.replicas == 0:
         if policy.min_replicas == 0 and not wakes:
             return Decision(0, "idle")
@@ -60,10 +63,15 @@ def decide(seen: PoolObservation, policy: ScalePolicy) -> Decision:
 
 
 def needed_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
-    """Little's law: concurrency = (arrivals + backlog ÷ budget) × evaluation time. 0 while the evaluation time is unknown."""
-    if seen.evaluation_s is None or seen.lag is None:
-        return 0
-    concurrency = (seen.arrivals_per_s + seen.lag / policy.drain_budget_s) * seen.evaluation_s
+    """Little's law: concurrency = (arrivals + backlog ÷ budget) × evaluation time; what takes a time that is unknown counts nothing.
+
+    Bulk work arrives as fast as it is taken, so its backlog alone counts.
+    """
+    concurrency = 0.0
+    if seen.lag is not None and seen.evaluation_s is not None:
+        concurrency += (seen.arrivals_per_s + seen.lag / policy.drain_budget_s) * seen.evaluation_s
+    if seen.bulk_lag is not None and seen.bulk_evaluation_s is not None:
+        concurrency += seen.bulk_lag / policy.drain_budget_s * seen.bulk_evaluation_s
     return ceil(concurrency / (LANES_PER_REPLICA * policy.target_utilization))
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
@@ -20,9 +21,17 @@ from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint
 from services.shared.errors import Conflict, EndpointNotFound
 from services.shared.event_log import EventLog
 from services.shared.presence import PoolReport, report_pool
-from services.shared.topics import partitions_for
+from services.shared.topics import bulk_queue, online_queue, partitions_for, queues_of
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lags:
+    """Of a pool's queues; None is not known."""
+
+    online: int | None
+    bulk: int | None
 
 
 class ServingPool:
@@ -50,38 +59,46 @@ class ServingPool:
         self._retry_at = float("-inf")
         self._failure = ""
         self._evaluation_s: float | None = None
+        self._bulk_evaluation_s: float | None = None
 
     async def keep(self, pool: Pool, look: Look) -> None:
         """Observe, decide and apply once."""
         endpoint = look.state.endpoint_by_id(pool.endpoint_id)
-        lag = await self._lag.read(pool.pool_id, partitions_for(pool.spec.max_replicas), look.now)
+        lags = await self._lags(pool, look.now)
         pending = config_in_progress(endpoint, pool)
         size = len(look.staying(pool.pool_id))
         if pending is not None:
             decision = Decision(first_replicas(pool.spec, _serving_now(endpoint, look)), "deploying")
         else:
-            decision = await self._recovering(pool, look, decide(self._observe(pool, look, lag, size), self._policy(pool)))
+            decision = await self._recovering(pool, look, decide(self._observe(pool, look, lags, size), self._policy(pool)))
         if decision.target != size:
-            await self._resize(pool, look, size, decision, lag)
+            await self._resize(pool, look, size, decision, lags)
         if pending is not None and pending.entities[pool.spec.name].deployment is Deployment.CREATING:
             await self._judge(pool, pending, look, decision.target)
-        await self._report(pool, look, decision, lag)
+        await self._report(pool, look, decision, lags)
         if not look.processes[pool.pool_id]:
             await self._recommit_sometimes(pool, look.now)
 
-    def _observe(self, pool: Pool, look: Look, lag: int | None, size: int) -> PoolObservation:
-        flow = self._lag.flow(pool.pool_id, look.now)
-        evaluation_s = mean_known([r.evaluation_s for r in look.reports[pool.pool_id]])
-        if evaluation_s is not None:
-            self._evaluation_s = evaluation_s
+    async def _lags(self, pool: Pool, now: float) -> Lags:
+        partitions = partitions_for(pool.spec.max_replicas)
+        online = await self._lag.read(online_queue(pool.pool_id), partitions, now)
+        return Lags(online, await self._lag.read(bulk_queue(pool.pool_id), partitions, now))
+
+    def _observe(self, pool: Pool, look: Look, lags: Lags, size: int) -> PoolObservation:
+        online, bulk = (self._lag.flow(queue, look.now) for queue in queues_of(pool.pool_id))
+        reports = look.reports[pool.pool_id]
+        self._evaluation_s = mean_known([r.evaluation_s for r in reports]) or self._evaluation_s
+        self._bulk_evaluation_s = mean_known([r.bulk_evaluation_s for r in reports]) or self._bulk_evaluation_s
         return PoolObservation(
-            lag=lag,
-            arrivals_per_s=flow.rate(),
+            lag=lags.online,
+            arrivals_per_s=online.rate(),
             evaluation_s=self._evaluation_s,
             replicas=size,
-            idle_s=flow.idle_s(look.now),
-            since_down_s=look.now - max(self._shrank_at, flow.born_at),
+            idle_s=min(online.idle_s(look.now), bulk.idle_s(look.now)),
+            since_down_s=look.now - max(self._shrank_at, online.born_at),
             nudged=pool.pool_id in look.nudged,
+            bulk_lag=lags.bulk,
+            bulk_evaluation_s=self._bulk_evaluation_s,
         )
 
     def _policy(self, pool: Pool) -> ScalePolicy:
@@ -110,7 +127,7 @@ class ServingPool:
             self._failure = ""
         return decision
 
-    async def _resize(self, pool: Pool, look: Look, size: int, decision: Decision, lag: int | None) -> None:
+    async def _resize(self, pool: Pool, look: Look, size: int, decision: Decision, lags: Lags) -> None:
         await self._backend.resize(pool.pool_id, look.processes[pool.pool_id], decision.target)
         if decision.target < size:
             self._shrank_at = look.now
@@ -119,7 +136,8 @@ class ServingPool:
             "size": size,
             "to": decision.target,
             "reason": decision.reason,
-            "lag": lag,
+            "lag": lags.online,
+            "bulk_lag": lags.bulk,
         }
         await self._sink.tell("POOL_RESIZED", pool.pool_id, "pool resized", **facts)
 
@@ -146,15 +164,17 @@ class ServingPool:
         except (Conflict, EndpointNotFound):
             log.info("report came too late: the config was replaced", extra={"pool": pool.pool_id})
 
-    async def _report(self, pool: Pool, look: Look, decision: Decision, lag: int | None) -> None:
+    async def _report(self, pool: Pool, look: Look, decision: Decision, lags: Lags) -> None:
         replicas = look.reports[pool.pool_id]
         report = PoolReport(
             pool_id=pool.pool_id,
             wanted=decision.target,
             ready=look.ready(pool.pool_id),
             reason=decision.reason,
-            lag=lag,
+            lag=lags.online,
             evaluation_s=self._evaluation_s,
+            bulk_lag=lags.bulk,
+            bulk_evaluation_s=self._bulk_evaluation_s,
             max_replicas=pool.spec.max_replicas,
             failure=self._failure or next((r.message for r in replicas if r.phase == "ready" and r.message), ""),
             memory_share=mean_known([r.memory_share for r in replicas]),

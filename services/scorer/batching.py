@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.shared.control_events import LANES_PER_REPLICA
 
 MOST_MEMBERS = 128
-BULK_BYTES = 256 * 1024  # such a body goes alone, and what it takes says nothing about small ones
+LARGE_BYTES = 256 * 1024  # such a body goes alone, and what it takes says nothing about small ones
 LONGEST_S = 1.0  # R13
 NEWEST_WEIGHT = 0.2
 
@@ -30,14 +30,14 @@ def choose_batch(sizes_bytes: Sequence[int], share_s: float | None) -> int:
     taken, total = 0, 0
     for size in sizes_bytes[: most_members(share_s)]:
         total += size
-        if taken and total > BULK_BYTES:
+        if taken and total > LARGE_BYTES:
             break
         taken += 1
     return taken
 
 
-def is_bulk(size_bytes: int) -> bool:
-    return size_bytes > BULK_BYTES
+def is_large(size_bytes: int) -> bool:
+    return size_bytes > LARGE_BYTES
 
 
 def next_share_s(known_s: float | None, share_s: float) -> float:

@@ -16,7 +16,8 @@ AVERAGE_WEIGHT = 0.1
 class EvaluationMeter:
     """`evaluation_s`: lane-seconds one request takes, None before the first. A busy replica scores LANES_PER_REPLICA of it a second."""
 
-    def __init__(self, tallies: Tallies) -> None:
+    def __init__(self, tallies: Tallies | None) -> None:
+        """Without `tallies` the endpoint's histograms leave it out: what bulk work waits and takes is not what its callers feel."""
         self._tallies = tallies
         self.evaluation_s: float | None = None
         meter = metrics.get_meter("penstock")
@@ -26,12 +27,14 @@ class EvaluationMeter:
     def started(self, request: ScoringRequest, now_ms: int) -> None:
         waited_ms = max(0, now_ms - request.accepted_at_ms)
         self._queued.record(waited_ms / 1000, {"endpoint": request.endpoint})
-        self._tallies.observe(request.endpoint_id, request.entity, QUEUE, waited_ms)
+        if self._tallies is not None:
+            self._tallies.observe(request.endpoint_id, request.entity, QUEUE, waited_ms)
 
     def evaluated(self, request: ScoringRequest, answer: Answer, lanes: int) -> None:
         """`lanes` batches were evaluated at once; a micro-batch's time is shared by its members."""
         self._evaluated.record(answer.duration_s, {"endpoint": request.endpoint, "entity": request.entity})
-        self._tallies.observe(request.endpoint_id, request.entity, PREDICTION, answer.duration_s * 1000)
+        if self._tallies is not None:
+            self._tallies.observe(request.endpoint_id, request.entity, PREDICTION, answer.duration_s * 1000)
         share_s = answer.duration_s / answer.together * LANES_PER_REPLICA / lanes
         last = self.evaluation_s
         self.evaluation_s = share_s if last is None else last + AVERAGE_WEIGHT * (share_s - last)

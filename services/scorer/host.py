@@ -1,4 +1,4 @@
-"""The trusted half of a replica: takes records as lanes come free, commits what is finished, and drains."""
+"""The trusted half of a replica: takes the records of a queue as lanes come free, commits what is finished, and drains."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from services.shared.envelope import parse_request
 from services.shared.errors import EnvelopeInvalid
 from services.shared.kafka_clients import new_consumer
 from services.shared.settings import KafkaSettings
-from services.shared.topics import online_topic, pool_group
+from services.shared.topics import Queue
 
 POLL_MS = 200
 NO_PARTITION = -1
@@ -64,13 +64,14 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
     def __init__(
         self,
         pool_id: str,
+        queue: Queue,
         kafka: KafkaSettings,
         redis: Redis,
         attempts: Attempts,
         evaluator: Evaluator,
         max_poll_interval_s: float = 300.0,
     ) -> None:
-        self._topic = online_topic(pool_id)
+        self._topic = queue.topic
         self._attempts = attempts
         self._evaluator = evaluator
         self._finisher = Finisher(pool_id, kafka, redis, self._commit)
@@ -84,7 +85,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._stopping = False
         self._consumer: AIOKafkaConsumer = new_consumer(
             kafka,
-            group_id=pool_group(pool_id),
+            group_id=queue.group,
             partition_assignment_strategy=[StickyPartitionAssignor],
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,

@@ -11,7 +11,7 @@ from opentelemetry import metrics
 from services.scorer.answers import CRASHED, FAILED_HERE, MAX_CRASHES, OVER_MEMORY, TIMED_OUT, Answer
 from services.scorer.attempts import Attempts
 from services.scorer.backoff import Backoff
-from services.scorer.batching import choose_batch, is_bulk, lanes_for, most_members, next_share_s
+from services.scorer.batching import choose_batch, is_large, lanes_for, most_members, next_share_s
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.jobs import Job, why_not_score
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one lane evaluates. `is_single`: bulk, or a request that could not be scored with others."""
+    """What one lane evaluates. `is_single`: a large request, or one that could not be scored with others."""
 
     jobs: list[Job]
     is_single: bool = False
@@ -51,7 +51,9 @@ class Lanes:
         meter: EvaluationMeter,
         limit_s: float,
         cancelled: Container[str] = (),
+        beside: asyncio.Event | None = None,
     ) -> None:
+        """`beside` is set as `freed` is, for whoever takes only what these lanes leave."""
         self._start_worker = start_worker
         self._attempts = attempts
         self._meter = meter
@@ -59,7 +61,7 @@ class Lanes:
         self._cancelled = cancelled
         self._worker: WorkerProcess | None = None
         self._waiting: deque[Job] = deque()
-        self._bulk: deque[Job] = deque()
+        self._large: deque[Job] = deque()
         self._singles: deque[Job] = deque()  # came back from a batch: each has a lane to itself
         self._suspects: deque[Job] = deque()
         self._running: dict[asyncio.Task[None], _Batch] = {}
@@ -70,17 +72,28 @@ class Lanes:
         self._hold: asyncio.TimerHandle | None = None  # the end of a lane's patience
         self.trouble = ""  # why there is no worker now, for the user
         self.freed = asyncio.Event()  # set whenever there is room again; whoever waits clears it
+        self._beside = beside
         self._restarts = metrics.get_meter("penstock").create_counter(WORKER_RESTARTS)
 
     @property
     def in_flight(self) -> int:
         """Requests that wait or are in evaluation, answered late or not."""
-        return self._scoring + sum(map(len, (self._waiting, self._bulk, self._singles, self._suspects)))
+        return self._scoring + self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no lane has taken yet."""
+        return sum(map(len, (self._waiting, self._large, self._singles, self._suspects)))
 
     @property
     def capacity(self) -> int:
         """How many may be in flight: those being scored, and a batch ready for the next lane that comes free."""
-        return self._scoring + most_members(self._share_s) if self._is_row_wise else LANES_PER_REPLICA
+        return self._scoring + most_members(self._share_s) if self.is_row_wise else LANES_PER_REPLICA
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Whether requests are scored together."""
+        return self._worker is not None and self._worker.traits.row_wise
 
     @property
     def usage(self) -> WorkerUsage | None:
@@ -135,10 +148,6 @@ class Lanes:
     def _scoring(self) -> int:
         return sum(len(batch.jobs) for batch in self._running.values())
 
-    @property
-    def _is_row_wise(self) -> bool:
-        return self._worker is not None and self._worker.traits.row_wise
-
     def _lanes(self) -> int:
         """For requests that are scored together, if the model allows that."""
         if self._worker is None or not self._worker.traits.row_wise:
@@ -148,8 +157,8 @@ class Lanes:
     def _put(self, job: Job) -> None:
         if job.crashes:
             self._suspects.append(job)
-        elif is_bulk(len(job.request.body)):
-            self._bulk.append(job)
+        elif is_large(len(job.request.body)):
+            self._large.append(job)
         else:
             self._waiting.append(job)
 
@@ -164,7 +173,7 @@ class Lanes:
             task.add_done_callback(self._lane_done)
 
     def _next_batch(self) -> _Batch:
-        """A suspect waits until the worker is empty, and keeps others out. Singles leave a lane to what waits, bulk always."""
+        """A suspect waits until the worker is empty, and keeps others out. Singles leave a lane to what waits, large ones always."""
         if self._suspects and self._running:
             return _Batch([])
         if suspect := self._taken(self._suspects, 1):
@@ -173,11 +182,11 @@ class Lanes:
         if len(self._running) >= LANES_PER_REPLICA:
             return _Batch([])
         singles = sum(batch.is_single for batch in self._running.values())
-        if singles < max(1, self._lanes() - 1) and (bulk := self._taken(self._bulk, 1)):
-            return _Batch(bulk, is_single=True)
+        if singles < max(1, self._lanes() - 1) and (large := self._taken(self._large, 1)):
+            return _Batch(large, is_single=True)
         if (singles < LANES_PER_REPLICA - 1 or not self._waiting) and (single := self._taken(self._singles, 1)):
             return _Batch(single, is_single=True)
-        if not self._is_row_wise:
+        if not self.is_row_wise:
             return _Batch(self._taken(self._waiting, 1))
         if self._company.is_paused:
             return self._next_in_pause()
@@ -231,6 +240,8 @@ class Lanes:
                 job.answer(FAILED_HERE)
         self._dispatch()
         self.freed.set()
+        if self._beside is not None:
+            self._beside.set()
 
     async def _run(self, worker: WorkerProcess, batch: _Batch) -> None:
         left, started = dict(enumerate(batch.jobs)), asyncio.get_running_loop().time()

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.scorer.attempts import Attempts
 from services.scorer.build_log import BuildLog, DeploymentFailed
+from services.scorer.bulk_lanes import BulkLanes
 from services.scorer.cancelled import Cancelled
 from services.scorer.environment import HOST_PYTHON, build_environment
 from services.scorer.evaluation_meter import EvaluationMeter
@@ -31,7 +33,9 @@ from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
 from services.shared.secret_box import SecretBox
 from services.shared.tallies import Tallies
+from services.shared.topics import Queue, bulk_queue, online_queue
 
+BULK_SCRATCH = "bulk"  # the model's process for bulk work has a working folder of its own
 DRAIN_SLACK_S = 30.0  # beyond the longest evaluation: reply, commit, leave
 
 log = logging.getLogger(__name__)
@@ -64,8 +68,11 @@ class Replica:
         self._phase, self._message = "building", ""
         self._tallies = Tallies(self._redis)
         self._meter = EvaluationMeter(self._tallies)
-        self._host: Host | None = None
+        self._bulk_meter = EvaluationMeter(None)
+        self._online: Host | None = None
+        self._bulk: Host | None = None
         self._lanes: Lanes | None = None
+        self._bulk_lanes: BulkLanes | None = None
 
     async def serve(self) -> None:
         """Returns after `drain` was called, or at once without a pool; a failed deployment is reported until SIGTERM."""
@@ -74,20 +81,21 @@ class Replica:
             log.warning("pool is not in the control log, nothing to do", extra={"pool_id": self._pool_id})
             return
         try:
-            evaluator = Refusal() if self._settings.scorer.refusing else await self._deploy(pool)
+            online, bulk = (Refusal(), Refusal()) if self._settings.scorer.refusing else await self._deploy(pool)
         except (DeploymentFailed, SettingsInvalid) as error:
             await self._enter("failed", str(error))
             log.error("deployment failed", extra={"pool_id": self._pool_id, "error": str(error)})
             tell_ready()
             await asyncio.Event().wait()
             return
-        self._host = Host(self._pool_id, self._settings.kafka, self._redis, Attempts(self._redis), evaluator)
+        self._online = self._host(online_queue(self._pool_id), online)
+        self._bulk = self._host(bulk_queue(self._pool_id), bulk)
         await self._cancelled.catch_up()
-        await self._host.start()
+        await self._online.start()
         calm_garbage_collector()
         await self._enter("ready")
         tell_ready()
-        await self._serve_with(self._host)
+        await self._serve_with(self._online, self._bulk)
 
     async def why_not_ready(self) -> str:
         if self._phase != "ready":
@@ -101,10 +109,11 @@ class Replica:
 
     async def drain(self, serving: "asyncio.Task[None]") -> None:
         """Stop taking, finish, reply, commit; given up after the longest evaluation and some."""
-        if self._phase != "ready" or self._host is None:
+        if self._phase != "ready" or self._online is None or self._bulk is None:
             return
         await self._enter("draining")
-        self._host.stop_taking()
+        self._online.stop_taking()
+        self._bulk.stop_taking()
         done, _ = await asyncio.wait([serving], timeout=self._settings.scorer.evaluation_limit_s + DRAIN_SLACK_S)
         for task in done:
             task.result()
@@ -112,8 +121,9 @@ class Replica:
             log.error("drain took too long, what is left will be delivered again")
 
     async def close(self) -> None:
-        if self._host is not None:
-            await self._host.leave()
+        for host in (self._online, self._bulk):
+            if host is not None:
+                await host.leave()
         if self._lanes is not None:
             await self._lanes.stop()
         with suppress(RedisError, OSError):
@@ -133,7 +143,11 @@ class Replica:
         await asyncio.to_thread(forget_pools, self._state, kept - pools.keys())
         return pools.get(self._pool_id)
 
-    async def _deploy(self, pool: Pool) -> Evaluator:
+    def _host(self, queue: Queue, evaluator: Evaluator) -> Host:
+        return Host(self._pool_id, queue, self._settings.kafka, self._redis, Attempts(self._redis), evaluator)
+
+    async def _deploy(self, pool: Pool) -> tuple[Evaluator, Evaluator]:
+        """Those of online requests, ready, and of bulk work."""
         state = self._state
         build_log = BuildLog(self._settings.logs_folder / f"build-{self._pool_id}.log")
         try:
@@ -146,14 +160,20 @@ class Replica:
             scratch = scratch_folder(state, self._pool_id, self._settings.scorer.replica_id)
             settings = self._settings.scorer
             spec = WorkerSpec(python, model, scratch, variables, settings.load_limit_s, settings.model_memory_bytes)
-            limit_s = settings.evaluation_limit_s
-            self._lanes = Lanes(lambda: start_worker(spec), Attempts(self._redis), self._meter, limit_s, self._cancelled)
+            bulk_freed = asyncio.Event()
+            self._lanes = self._new_lanes(spec, self._meter, beside=bulk_freed)
             await self._lanes.start()
         except (DeploymentFailed, SettingsInvalid) as error:
             build_log.write(f"Failed: {error}")
             raise
         build_log.write(f"The model is loaded. {self._lanes.policy}")
-        return self._lanes
+        bulk = replace(spec, scratch=scratch / BULK_SCRATCH, yields=True)
+        self._bulk_lanes = BulkLanes(lambda: self._new_lanes(bulk, self._bulk_meter), self._lanes, bulk_freed)
+        return self._lanes, self._bulk_lanes
+
+    def _new_lanes(self, spec: WorkerSpec, meter: EvaluationMeter, beside: asyncio.Event | None = None) -> Lanes:
+        limit_s = self._settings.scorer.evaluation_limit_s
+        return Lanes(lambda: start_worker(spec), Attempts(self._redis), meter, limit_s, self._cancelled, beside)
 
     def _open_variables(self, pool: Pool) -> dict[str, str]:
         sealed = pool.spec.environment_vars
@@ -162,11 +182,15 @@ class Replica:
         box = SecretBox.from_file(self._settings.key_file)
         return {name: box.open(value) for name, value in sealed.items()}
 
-    async def _serve_with(self, host: Host) -> None:
-        tasks = [asyncio.create_task(host.run(), name="host"), asyncio.create_task(self._cancelled.run(), name="cancelled-requests")]
-        tasks.append(asyncio.create_task(self._tallies.run(), name="tallies"))
-        if self._lanes is not None:
+    async def _serve_with(self, online: Host, bulk: Host) -> None:
+        tasks = [
+            asyncio.create_task(_run_both(online, bulk), name="hosts"),
+            asyncio.create_task(self._cancelled.run(), name="cancelled-requests"),
+            asyncio.create_task(self._tallies.run(), name="tallies"),
+        ]
+        if self._lanes is not None and self._bulk_lanes is not None:
             tasks.append(asyncio.create_task(self._lanes.keep_alive(), name="keep-worker-alive"))
+            tasks.append(asyncio.create_task(self._bulk_lanes.run(), name="bulk-worker"))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -188,14 +212,27 @@ class Replica:
             pool_id=self._pool_id,
             replica_id=self._settings.scorer.replica_id,
             phase=self._phase,
-            message=self._message or (lanes.trouble if lanes else ""),
+            message=self._message or (lanes.trouble if lanes else "") or (self._bulk_lanes.trouble if self._bulk_lanes else ""),
             in_flight=lanes.in_flight if lanes else 0,
             memory_share=usage.memory_share if usage else None,
             cpu_share=usage.cpu_share if usage else None,
             evaluation_s=self._meter.evaluation_s,
+            bulk_evaluation_s=self._bulk_meter.evaluation_s,
             at_ms=now_ms(),
         )
         try:
             await report_replica(self._redis, report)
         except (RedisError, OSError) as error:
             log.warning("replica cannot report", extra={"error": repr(error)})
+
+
+async def _run_both(online: Host, bulk: Host) -> None:
+    """Returns when both have drained. Bulk work joins its group beside: nobody waits for that at a deployment."""
+
+    async def serve_bulk() -> None:
+        await bulk.start()
+        await bulk.run()
+
+    async with asyncio.TaskGroup() as hosts:
+        hosts.create_task(online.run(), name="online-host")
+        hosts.create_task(serve_bulk(), name="bulk-host")

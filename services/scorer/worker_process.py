@@ -26,6 +26,7 @@ from services.shared.settings import MIB
 
 START = Path(model_worker.__file__).with_name("__main__.py")
 LONGEST_LINE = 64 * 1024
+LEAST_PRIORITY = 19
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class WorkerSpec:
     variables: Mapping[str, str]
     load_limit_s: float
     memory_limit_bytes: int
+    yields: bool = False  # it gets only the processor time that nobody else wants
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ", "TMPDIR") if name in os.environ}
@@ -174,6 +176,8 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
     finally:
         theirs.close()
     assert process.stdout is not None
+    if spec.yields:
+        _yield_to_others(process.pid)
     secrets = to_secrets(spec.variables.values())
     output = asyncio.create_task(_relay(process.stdout, secrets), name="model-worker-output")
     usage = WorkerUsage(process.pid, spec.memory_limit_bytes, partial(_kill, process.pid))
@@ -221,6 +225,13 @@ async def _spawn(spec: WorkerSpec, channel: socket.socket) -> Process:
         if error.errno != errno.E2BIG:
             raise
         raise DeploymentFailed("The environment variables, with the secrets in them, are longer than the system allows.") from error
+
+
+def _yield_to_others(pid: int) -> None:
+    """Before it has threads, which inherit it. Linux' idle class goes further than niceness: what wakes up beside it never waits for it."""
+    os.setpriority(os.PRIO_PROCESS, pid, LEAST_PRIORITY)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _kill(pid: int) -> None:

@@ -36,6 +36,7 @@ class ReplicaReport(_Report):
     memory_share: float | None = None
     cpu_share: float | None = None
     evaluation_s: float | None = None  # moving average of one evaluation
+    bulk_evaluation_s: float | None = None  # of one bulk record
     at_ms: int
 
 

@@ -1,5 +1,6 @@
 """Every topic, consumer group and Redis key name, and the making of the topics that always exist."""
 
+from dataclasses import dataclass
 from zlib import crc32
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -31,21 +32,33 @@ def online_topic(pool_id: str) -> str:
     return f"penstock.pool.{pool_id}.online"
 
 
-def pool_group(pool_id: str) -> str:
-    return f"penstock.pool.{pool_id}"
+def bulk_topic(pool_id: str) -> str:
+    return f"penstock.pool.{pool_id}.bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Where requests of a pool wait, and the consumer group by which its replicas take them."""
+
+    topic: str
+    group: str
+
+
+def online_queue(pool_id: str) -> Queue:
+    return Queue(online_topic(pool_id), f"penstock.pool.{pool_id}")
+
+
+def bulk_queue(pool_id: str) -> Queue:
+    return Queue(bulk_topic(pool_id), f"penstock.pool.{pool_id}.bulk")
+
+
+def queues_of(pool_id: str) -> tuple[Queue, Queue]:
+    return online_queue(pool_id), bulk_queue(pool_id)
 
 
 def partitions_for(max_replicas: int) -> int:
     """Of a pool's topic: at least as many as the pool may have replicas, so that none of them sits idle (design §3)."""
     return max(MIN_PARTITIONS, max_replicas)
-
-
-def bulk_topic(pool_id: str) -> str:
-    return f"penstock.pool.{pool_id}.bulk"
-
-
-def bulk_group(pool_id: str) -> str:
-    return f"penstock.pool.{pool_id}.bulk"
 
 
 def requests_topic(endpoint: str) -> str:
@@ -124,8 +137,8 @@ async def ensure_topics(settings: KafkaSettings) -> None:
         )
 
 
-def pool_topic(pool_id: str, partitions: int, settings: KafkaSettings) -> NewTopic:
-    return NewTopic(online_topic(pool_id), partitions, settings.replication_factor, topic_configs=_kept(settings.pool_retention_h))
+def pool_topic(queue: Queue, partitions: int, settings: KafkaSettings) -> NewTopic:
+    return NewTopic(queue.topic, partitions, settings.replication_factor, topic_configs=_kept(settings.pool_retention_h))
 
 
 async def create_topics(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:

@@ -7,11 +7,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from services.shared.kafka_clients import new_consumer, new_producer
 from services.shared.redis_clients import new_redis
 from services.shared.settings import MIB, KafkaSettings, RedisSettings
-from services.shared.topics import create_topics, pool_topic
+from services.shared.topics import create_topics, online_queue, pool_topic
 
 
 async def test_a_record_of_the_largest_body_crosses_the_broker(kafka: KafkaSettings) -> None:
-    topic = pool_topic(uuid4().hex, 1, kafka)
+    topic = pool_topic(online_queue(uuid4().hex), 1, kafka)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     await create_topics(admin, [topic])

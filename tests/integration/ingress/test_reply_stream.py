@@ -19,7 +19,7 @@ from services.shared.errors import PayloadTooLarge, TryAgainLater
 from services.shared.kafka_clients import new_consumer
 from services.shared.redis_clients import new_blocking_redis, new_redis
 from services.shared.settings import MIB, KafkaSettings, RedisSettings
-from services.shared.topics import MAX_RECORD_BYTES, create_topics, online_topic, pool_topic, reply_stream
+from services.shared.topics import MAX_RECORD_BYTES, create_topics, online_queue, online_topic, pool_topic, reply_stream
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def pool_id(kafka: KafkaSettings) -> str:
     pool = uuid4().hex
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
-    await create_topics(admin, [pool_topic(pool, 4, kafka)])
+    await create_topics(admin, [pool_topic(online_queue(pool), 4, kafka)])
     await admin.close()
     return pool
 

@@ -27,9 +27,20 @@ from services.shared.event_log import EventLog
 from services.shared.kafka_clients import new_consumer, new_producer
 from services.shared.presence import ReplicaReport, read_replicas
 from services.shared.redis_clients import new_redis
+from services.shared.results import ScoringResult, parse_result
 from services.shared.secret_box import SecretBox
 from services.shared.settings import KafkaSettings, RedisSettings
-from services.shared.topics import DEAD_LETTERS, OUTCOMES, create_topics, online_topic, pool_group, pool_topic
+from services.shared.topics import (
+    BATCH_RESULTS,
+    DEAD_LETTERS,
+    OUTCOMES,
+    Queue,
+    bulk_queue,
+    create_topics,
+    online_queue,
+    pool_topic,
+    queues_of,
+)
 
 PARTITIONS = 4
 PATIENCE_S = 45
@@ -50,6 +61,10 @@ class Bench:
     starts: dict[TopicPartition, int]  # ends of the shared topics when this bench was opened
     tracking_uri: str = "unused"
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    @property
+    def online(self) -> Queue:
+        return online_queue(self.pool_id)
 
     @property
     def log_file(self) -> Path:
@@ -87,8 +102,32 @@ class Bench:
             new_request_id(), "endpoint", "bench", "m-1", "sid", "admin", now_ms, now_ms + round(wait_s * 1000),
             self.stream, "main.default.bench_payload", "application/json", "", 0, payload,
         )  # fmt: skip
-        await self.producer.send_and_wait(online_topic(self.pool_id), request.body, partition=partition, headers=request_headers(request))
+        await self.producer.send_and_wait(self.online.topic, request.body, partition=partition, headers=request_headers(request))
         return request
+
+    async def submit(self, value: float, partition: int = 0) -> ScoringRequest:
+        """As bulk work: nobody waits at a stream, the result goes to Kafka."""
+        now_ms = time.time_ns() // 1_000_000
+        payload = json.dumps({"inputs": [[value]]}).encode()
+        request = ScoringRequest(
+            new_request_id(), "endpoint", "bench", "m-1", "sid", "admin", now_ms, now_ms + 60_000, "", "main.default.bench_payload",
+            "application/json", "", 1, payload, results_to=BATCH_RESULTS, key=b"mine",
+        )  # fmt: skip
+        topic = bulk_queue(self.pool_id).topic
+        await self.producer.send_and_wait(topic, request.body, key=request.key, partition=partition, headers=request_headers(request))
+        return request
+
+    async def results(self, *requests: ScoringRequest) -> list[ScoringResult]:
+        """The first result of each, when all are there."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                found: dict[str, ScoringResult] = {}
+                for record in await self._records(BATCH_RESULTS):
+                    result = parse_result(record.headers, record.value, record.key)
+                    found.setdefault(result.request_id, result)
+                if all(r.request_id in found for r in requests):
+                    return [found[r.request_id] for r in requests]
+                await asyncio.sleep(0.05)
 
     async def answers(self, *requests: ScoringRequest) -> list[ScoringReply]:
         """The first reply of each, when all are there."""
@@ -114,15 +153,17 @@ class Bench:
         headers = [header for record in await self._records(DEAD_LETTERS) for header in record.headers]
         return {value.decode() for name, value in headers if name == "ce_id"}
 
-    async def lag_is_zero(self) -> None:
+    async def lag_is_zero(self, queue: Queue | None = None) -> None:
+        """Of the online queue, unless another is named."""
+        queue = queue or self.online
         admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)
         await admin.start()
         try:
             async with asyncio.timeout(PATIENCE_S), new_consumer(self.kafka) as consumer:
-                partitions = [TopicPartition(online_topic(self.pool_id), n) for n in range(PARTITIONS)]
+                partitions = [TopicPartition(queue.topic, n) for n in range(PARTITIONS)]
                 while True:
                     ends = await consumer.end_offsets(partitions)
-                    committed = await admin.list_consumer_group_offsets(pool_group(self.pool_id))
+                    committed = await admin.list_consumer_group_offsets(queue.group)
                     if all(not end or (p in committed and committed[p].offset == end) for p, end in ends.items()):
                         return
                     await asyncio.sleep(0.1)
@@ -130,8 +171,13 @@ class Bench:
             await admin.close()
 
     def worker(self) -> psutil.Process:
+        return self.workers()[0]
+
+    def workers(self) -> list[psutil.Process]:
+        """The oldest first."""
         children = psutil.Process(self.processes[-1].pid).children()
-        return next(child for child in children if "model_worker/__main__.py" in " ".join(child.cmdline()))
+        found = [child for child in children if "model_worker/__main__.py" in " ".join(child.cmdline())]
+        return sorted(found, key=lambda child: (child.create_time(), child.pid))
 
     async def busy(self, count: int) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -153,7 +199,11 @@ class Bench:
 
 
 async def ends_now(kafka: KafkaSettings) -> dict[TopicPartition, int]:
-    shared = [TopicPartition(DEAD_LETTERS, 0), *(TopicPartition(OUTCOMES, n) for n in range(kafka.outcome_partitions))]
+    shared = [
+        TopicPartition(DEAD_LETTERS, 0),
+        TopicPartition(BATCH_RESULTS, 0),
+        *(TopicPartition(OUTCOMES, n) for n in range(kafka.outcome_partitions)),
+    ]
     async with new_consumer(kafka) as consumer:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(shared)
         return ends
@@ -181,7 +231,7 @@ async def open_bench(
     (environment / ".complete").touch()
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
-    await create_topics(admin, [pool_topic(pool_id, PARTITIONS, kafka)])
+    await create_topics(admin, [pool_topic(queue, PARTITIONS, kafka) for queue in queues_of(pool_id)])
     await admin.close()
     redis, producer = new_redis(redis_settings), new_producer(kafka)
     await producer.start()

@@ -15,6 +15,7 @@ from services.scorer.host import Host
 from services.scorer.jobs import Job
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.settings import KafkaSettings
+from services.shared.topics import online_queue
 from tests.integration.scorer.bench import PATIENCE_S, Bench, lay_wrapper
 
 PROMPT_S = 5.0
@@ -84,7 +85,8 @@ async def test_a_host_whose_lanes_are_all_taken_stays_in_its_group(bench: Bench,
             job.answer(Answer(200, "application/json", b"{}", duration_s=4.0))
             self.freed.set()
 
-    async with _running(Host(bench.pool_id, bench.kafka, bench.redis, Attempts(bench.redis), SlowLanes(), max_poll_interval_s=1.0)):
+    queue, attempts = online_queue(bench.pool_id), Attempts(bench.redis)
+    async with _running(Host(bench.pool_id, queue, bench.kafka, bench.redis, attempts, SlowLanes(), max_poll_interval_s=1.0)):
         requests = [await bench.send(n, n % 4) for n in range(LANES_PER_REPLICA + 1)]
         assert [a.status for a in await bench.answers(*requests)] == [200] * len(requests)
         await bench.lag_is_zero()

@@ -11,7 +11,7 @@ from itertools import count, pairwise
 from aiokafka.admin import AIOKafkaAdminClient
 
 from services.shared.envelope import ScoringRequest
-from services.shared.topics import pool_group
+from services.shared.topics import online_queue
 from tests.integration.scorer.bench import PARTITIONS, Bench
 
 EVERY_S = 0.1
@@ -65,7 +65,7 @@ async def _commits(bench: Bench) -> AsyncIterator[dict[int, list[int]]]:
 
     async def look() -> None:
         while True:
-            for partition, offset in (await admin.list_consumer_group_offsets(pool_group(bench.pool_id))).items():
+            for partition, offset in (await admin.list_consumer_group_offsets(online_queue(bench.pool_id).group)).items():
                 seen[partition.partition].append(offset.offset)
             await asyncio.sleep(EVERY_S)
 

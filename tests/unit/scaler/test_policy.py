@@ -54,6 +54,13 @@ BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # (60 + 200/5) 
         pytest.param(replace(ASLEEP, lag=1), TO_ZERO, Decision(1, "backlog"), id="a record wakes it"),
         pytest.param(replace(ASLEEP, nudged=True), TO_ZERO, Decision(1, "backlog"), id="a nudge wakes it"),
         pytest.param(replace(ASLEEP, lag=400), TO_ZERO, Decision(2, "backlog"), id="a burst wakes as many as it needs"),
+        pytest.param(replace(ASLEEP, bulk_lag=1), TO_ZERO, Decision(1, "backlog"), id="bulk work wakes it as well"),
+        pytest.param(replace(QUIET, idle_s=9999.0, bulk_lag=1), TO_ZERO, Decision(1, "steady"), id="and keeps it awake"),
+        pytest.param(
+            replace(BUSY, bulk_lag=200, bulk_evaluation_s=0.2), POLICY, Decision(5, "backlog"), id="bulk work asks for lanes of its own"
+        ),
+        pytest.param(replace(QUIET, bulk_lag=9999, bulk_evaluation_s=1.0), POLICY, Decision(6, "backlog"), id="within the maximum"),
+        pytest.param(replace(BUSY, bulk_lag=None), POLICY, Decision(2, "lag unknown"), id="an unknown bulk lag holds the size too"),
         pytest.param(replace(QUIET, replicas=3), replace(POLICY, min_replicas=2), Decision(2, "drained"), id="never below the minimum"),
     ],
 )
@@ -70,6 +77,8 @@ SEEN = st.builds(
     idle_s=st.floats(0, 10**7),
     since_down_s=st.floats(0, 10**7) | st.just(float("inf")),
     nudged=st.booleans(),
+    bulk_lag=st.none() | st.integers(0, 10**7),
+    bulk_evaluation_s=st.none() | st.floats(0, 120),
 )
 POLICIES = st.tuples(st.integers(0, 16), st.integers(1, 16)).flatmap(
     lambda bounds: st.builds(

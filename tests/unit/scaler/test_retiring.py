@@ -11,6 +11,7 @@ from services.shared.control_events import EntitySpec, PoolRemoved
 from services.shared.endpoints import ControlState, Pool
 from services.shared.errors import DependencyLost
 from services.shared.presence import IngressReport
+from services.shared.topics import Queue, queues_of
 
 POOL = Pool("p", "e1", "churn", EntitySpec(name="a", model_name="m", model_version="1"), "ada", retired_at=10)
 
@@ -20,9 +21,10 @@ class World:
 
     def __init__(self) -> None:
         self.has_topic, self.log_answers, self.removed = True, True, False
+        self.lags: dict[str, int | None] = {}  # by topic; 0 for all others
 
-    async def read(self, *_: Any) -> int | None:
-        return 0 if self.has_topic else None
+    async def read(self, queue: Queue, *_: Any) -> int | None:
+        return self.lags.get(queue.topic, 0) if self.has_topic else None
 
     async def remove(self, _: str) -> None:
         self.has_topic = False
@@ -33,6 +35,8 @@ class World:
         self.removed = True
 
     async def tell(self, *_: Any, **__: Any) -> None: ...
+
+    async def refuse(self, _: str) -> None: ...
 
 
 def look(*, reports_complete: bool = True, routed_from: int = 11) -> Look:
@@ -53,6 +57,15 @@ async def test_a_removal_whose_event_was_lost_is_finished_although_the_topic_is_
     world.log_answers = True
     await pools.retire(POOL, look())
     assert world.removed
+
+
+@pytest.mark.parametrize("lag", [pytest.param(1, id="holds a record"), pytest.param(None, id="is not known")])
+@pytest.mark.parametrize("queue", queues_of("p"), ids=["its online queue", "its bulk queue"])
+async def test_a_pool_stays_while(queue: Queue, lag: int | None) -> None:
+    world = World()
+    world.lags[queue.topic] = lag
+    await retiring(world).retire(POOL, look())
+    assert world.has_topic
 
 
 async def test_nothing_is_removed_while_redis_may_lack_the_report_of_an_ingress_that_lives() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from services.scorer.batching import (
-    BULK_BYTES,
+    LARGE_BYTES,
     MOST_MEMBERS,
     choose_batch,
     most_members,
@@ -18,9 +18,9 @@ from services.scorer.batching import (
         pytest.param([10] * 500, 1e-9, MOST_MEMBERS, id="never more than the most"),
         pytest.param([10] * 50, 0.1, 10, id="a batch takes a second at most"),
         pytest.param([10] * 50, 3.0, 1, id="what takes longer than a second goes alone"),
-        pytest.param([BULK_BYTES + 1, 10], 0.001, 1, id="a large body goes alone"),
-        pytest.param([10, BULK_BYTES + 1, 10], 0.001, 1, id="small ones do not wait for a large one behind them"),
-        pytest.param([BULK_BYTES // 2] * 3, 0.001, 2, id="as many as fit"),
+        pytest.param([LARGE_BYTES + 1, 10], 0.001, 1, id="a large body goes alone"),
+        pytest.param([10, LARGE_BYTES + 1, 10], 0.001, 1, id="small ones do not wait for a large one behind them"),
+        pytest.param([LARGE_BYTES // 2] * 3, 0.001, 2, id="as many as fit"),
     ],
 )
 def test_choose_batch(sizes: list[int], share_s: float | None, count: int) -> None:

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from services.scorer.answers import Answer
 from services.scorer.attempts import Attempts
-from services.scorer.batching import BULK_BYTES
+from services.scorer.batching import LARGE_BYTES
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.jobs import Job
 from services.scorer.lanes import Lanes
@@ -18,7 +18,7 @@ from services.shared.clock import now_ms
 from services.shared.envelope import ScoringRequest
 from services.shared.tallies import Tallies
 
-SMALL, ODD, BULK = b"{}", b"odd", b"b" * (BULK_BYTES + 1)
+SMALL, ODD, LARGE = b"{}", b"odd", b"b" * (LARGE_BYTES + 1)
 FOREVER_MS = 2**50
 
 
@@ -156,10 +156,10 @@ async def test_bulk_leaves_a_lane_to_small_requests() -> None:
     worker, answers = Worker(), list[int]()
     lanes = await lanes_with(worker)
     await known_to_be_quick(worker, lanes)
-    lanes.submit([job(BULK, answers) for _ in range(3)])
+    lanes.submit([job(LARGE, answers) for _ in range(3)])
     lanes.submit([job(SMALL, answers)])
     await settle()
-    assert worker.batches == [[BULK], [SMALL]]
+    assert worker.batches == [[LARGE], [SMALL]]
 
 
 async def test_members_of_a_worker_that_died_run_alone_and_three_deaths_are_an_answer() -> None:
