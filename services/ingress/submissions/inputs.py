@@ -116,7 +116,7 @@ def of_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Input:
     distinct(schema.names)
     for field in schema:
         check_has_json_form(field.name, field.type)
-    return Input("dataframe_split", schema, (Block(batch, {}) for batch in batches))
+    return Input("dataframe_split", schema, (Block(part, {}) for batch in batches for part in _sized(batch)))
 
 
 def distinct(names: list[str]) -> list[str]:
@@ -258,6 +258,12 @@ def _blocks(lines: Iterator[Line], schema: pa.Schema) -> Iterator[Block]:
         arrays = [to_array([row.get(field.name) for row in rows], field.type) for field in schema]
         faults = {position: line.fault for position, line in enumerate(some) if line.fault is not None}
         yield Block(pa.RecordBatch.from_arrays(arrays, schema=schema), faults)
+
+
+def _sized(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Of as many rows as are read back at once."""
+    rows = max(1, min(BLOCK_ROWS, batch.num_rows * BLOCK_BYTES // max(1, batch.nbytes)))
+    return (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
 
 
 def _some(lines: Iterator[Line]) -> Iterator[list[Line]]:

@@ -9,9 +9,10 @@ import pytest
 from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
 from mlflow.types import ColSpec, DataType, Schema
 
-from services.ingress.submissions.inputs import BLOCK_ROWS, of_batches, read_input
+from services.ingress.submissions.inputs import BLOCK_BYTES, BLOCK_ROWS, of_batches, read_input
 from services.ingress.submissions.row_file import Kept, RowFile, to_body, write_rows
 from services.shared.errors import ParameterInvalid
+from services.shared.settings import MIB
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, 250_000)
 
@@ -119,6 +120,15 @@ def test_a_part_can_be_read_from_anywhere(first: int, count: int, found: list[in
 
     assert kept == Kept(2 * BLOCK_ROWS + 10, 0)
     assert (part.first, part.count, part.good["n"].to_pylist()) == (first, len(found), found)
+
+
+def test_large_rows_are_read_back_a_few_at_a_time() -> None:
+    rows = pa.table({"text": ["x" * MIB] * 20})
+
+    blocks = list(of_batches(rows.schema, rows.to_batches()).blocks)
+
+    assert max(block.rows.nbytes for block in blocks) <= BLOCK_BYTES
+    assert sum(block.rows.num_rows for block in blocks) == 20
 
 
 def test_what_is_too_much_is_refused_before_the_disk_is_full(tmp_path: Path) -> None:
