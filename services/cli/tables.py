@@ -63,7 +63,9 @@ def describe(name: Name, as_json: AsJson = False) -> None:
     console().print(
         f"\n{found['rows']:,} rows in {found['files']} files, {to_size(found['size_bytes'])}, at {found['location']}", soft_wrap=True
     )
-    console().print(f"partitioned by {', '.join(found['partitioned_by'])}; {', '.join(f'{k}={v}' for k, v in found['properties'].items())}")
+    kept = ", ".join(f"{key}={value}" for key, value in found["properties"].items())
+    by = found["partitioned_by"]  # nothing, where a table holds the results of a batch
+    console().print(f"partitioned by {', '.join(by)}; {kept}" if by else kept)
 
 
 @tables.command()

@@ -35,11 +35,11 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Of some rows that follow one another: a prediction or an error for each."""
+    """Of some rows that follow one another: a prediction or an error for each, and who was asked, if anybody was."""
 
     predictions: list[Any]
     errors: list[RowError | None]
-    served_entity: str
+    entities: list[str | None]
 
 
 def write_results(rows: RowFile, settled: ReadSettled, parquet: Path, ndjson: Path) -> Written:
@@ -81,6 +81,8 @@ def results_of(rows: RowFile, first: int, count: int, settled: Settled | None) -
         errors[number - first] = RowError("INVALID_PARAMETER_VALUE", fault)
     good = [position for position, error in enumerate(errors) if error is None]
     predictions: list[Any] = [None] * count
+    asked = (settled.served_entity or None) if settled else None
+    entities = [None if error else asked for error in errors]
     try:
         said = _predictions(settled, part.scored)
     except _Failed as failed:
@@ -89,13 +91,13 @@ def results_of(rows: RowFile, first: int, count: int, settled: Settled | None) -
     else:
         for position, prediction in zip(good, said, strict=True):
             predictions[position] = prediction
-    return Results(predictions, errors, settled.served_entity if settled else "")
+    return Results(predictions, errors, entities)
 
 
 def to_batch(inputs: pa.RecordBatch, found: Results, schema: pa.Schema) -> pa.RecordBatch:
     errors = pa.array([error and asdict(error) for error in found.errors], ERROR)
-    entities = pa.array([found.served_entity or None] * inputs.num_rows, pa.string())
-    arrays = [*inputs.columns, to_array(found.predictions, schema.field("prediction").type), errors, entities]
+    predictions = to_array(found.predictions, schema.field("prediction").type)
+    arrays = [*inputs.columns, predictions, errors, pa.array(found.entities, pa.string())]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

@@ -57,7 +57,11 @@ def test_a_line_that_held_no_row_is_a_row_with_an_error_and_moves_no_prediction(
     counts, found = written(RowFile(tmp_path / "rows.parquet"), tmp_path, settled)
 
     assert counts == Written(rows=3, failed=1)
-    assert [(row["n"], row["prediction"]) for row in found] == [(0, 10), (None, None), (2, 12)]
+    assert [(row["n"], row["prediction"], row["served_entity"]) for row in found] == [
+        (0, 10, "churn-3"),
+        (None, None, None),
+        (2, 12, "churn-3"),
+    ]
     assert found[1]["error"]["message"].startswith("Line 2 cannot be parsed as JSON")
 
 
