@@ -92,6 +92,20 @@ def event_table(events: Sequence[Mapping[str, Any]]) -> Table:
     return laid
 
 
+def topics_view(topics: Mapping[str, Any]) -> Table:
+    laid = Table.grid(padding=(0, 2, 0, 0))
+    on = topics["enabled"]
+    facts = {
+        "topics": f"on, as requests of {topics['requester']}" if on else "off: what is submitted lies there",
+        "requests": topics["requests_topic"],
+        "results": topics["results_topic"],
+        "Kafka": topics["bootstrap_servers"],
+    }
+    for name, value in facts.items():
+        laid.add_row(name, cell(value))
+    return laid
+
+
 def prediction_table(answer: Any) -> Table | None:
     """A row for each; None for predictions that are no list, which are better read as JSON."""
     predictions = answer.get("predictions") if isinstance(answer, dict) else None

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.endpoint_views import detail_view, event_table, list_table, newest_entities, prediction_table
+from services.cli.endpoint_views import detail_view, event_table, list_table, newest_entities, prediction_table, topics_view
 from services.cli.layout import cell, console, print_json
 from services.cli.metrics import metrics_table, parse_samples
 from services.cli.rollout import follow
@@ -179,6 +179,24 @@ def events(
         print_json(found)
     else:
         console().print(event_table(found))
+
+
+@endpoints.command()
+def topics(
+    name: Name,
+    enabled: Annotated[bool | None, typer.Option("--on/--off", help="read what lies in the topic, or let it lie")] = None,
+    as_json: AsJson = False,
+    host: Host = None,
+    token: ApiToken = None,
+) -> None:
+    """Show an endpoint's public Kafka topics, or switch them on or off."""
+    with Workspace(host, token) as workspace:
+        path = path_of(name, "topics")
+        found = workspace.get(path) if enabled is None else workspace.call("PUT", path, json={"enabled": enabled})
+    if as_json:
+        print_json(found)
+    else:
+        console().print(topics_view(found))
 
 
 @endpoints.command()

@@ -556,3 +556,14 @@ class BatchView(TypedDict):
 @_exact
 class BatchList(TypedDict):
     batches: list[BatchView]
+
+
+@_exact
+class Topics(TypedDict):
+    """`requester` is whose requests those of the topic are."""
+
+    enabled: bool
+    requests_topic: str
+    results_topic: str
+    bootstrap_servers: str
+    requester: NotRequired[str]

@@ -45,6 +45,7 @@ from services.ingress.secret_scopes import SECRETS, AclInput, CreateScopeInput, 
 from services.ingress.statement_routes import API as STATEMENTS
 from services.ingress.statement_routes import RESULTS, StatementInput
 from services.ingress.tokens import MANAGED, ON_BEHALF, ONE_MANAGED, TOKENS, CreateTokenInput, DeleteTokenInput, OnBehalfInput
+from services.ingress.topics import TopicsInput
 from services.ingress.unsupported import ROUTES
 from services.ingress.workspace import API as WORKSPACE
 from services.ingress.workspace import IMPORT_FILE, DeleteInput, FolderInput
@@ -244,6 +245,9 @@ OPERATIONS = (
     Operation("GET", f"{_ONE}/events", "What befell an endpoint, newest first", answers.Events, query={"limit": _LIMIT}),
     Operation("GET", f"{_ONE}/metrics", "Metrics of an endpoint", str),
     Operation("GET", f"{_ONE}/openapi", "What the served models take, as OpenAPI", dict[str, Any], refusals=frozenset({400})),
+    Operation("GET", f"{_ONE}/topics", "Whether the endpoint's public topics are read", answers.Topics),
+    Operation("PUT", f"{_ONE}/topics", "Switch the public topics on or off", answers.Topics, TopicsInput),
+    Operation("GET", f"{_ONE}/asyncapi", "The public topics, as AsyncAPI", dict[str, Any]),
     Operation("GET", f"{_SERVED}/logs", "What a served model printed", answers.Logs, query={"config_version": _VERSION}),
     Operation("GET", f"{_SERVED}/build-logs", "How a served model was built", answers.Logs, query={"config_version": _VERSION}),
     Operation("GET", PERMISSIONS, "The permissions of an endpoint", answers.AccessControl),

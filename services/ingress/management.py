@@ -41,6 +41,7 @@ from services.ingress.settings import IngressServiceSettings
 from services.ingress.statement_routes import StatementExecution, statement_routes
 from services.ingress.statements import Statements
 from services.ingress.tokens import TokensApi, token_routes
+from services.ingress.topics import TopicsApi, topic_routes
 from services.ingress.unsupported import unsupported_routes
 from services.ingress.variables import Sealing
 from services.ingress.workspace import Workspace, workspace_routes
@@ -90,6 +91,7 @@ class Management:
         self.batches = BatchesApi(settings, events)
         self.access_lists = AccessListsApi(events)
         self.tokens = TokensApi(events)
+        self.topics = TopicsApi(events, settings.kafka.bootstrap)
         self.guard = Guard(events, limiter)
 
     async def create(self, request: Request, caller: Token) -> Response:
@@ -222,6 +224,7 @@ def management_app(management: Management, observability: Observability) -> Fast
     app.include_router(statement_routes(management.execution, management.guard))
     app.include_router(batch_routes(management.batches, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
+    app.include_router(topic_routes(management.topics, ENDPOINTS, management.guard))
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)
     app.include_router(observability_routes(observability, ENDPOINTS, management.guard))
     return app

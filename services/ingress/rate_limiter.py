@@ -50,6 +50,14 @@ class RateLimiter:
         """Count one call against the workspace's limit of queries alone. Raises RateLimited."""
         self._spend(self._workspace_alone)
 
+    def spend_own(self, to: Destination, caller: Token) -> None:
+        """Count one bulk request against the endpoint's limits alone: the workspace's is of those whom bulk work stands behind.
+
+        Raises RateLimited, and then counts it against none.
+        """
+        if to.rate_limits:
+            self._spend(self._meters_of(to, caller)[1:])
+
     def spend_change(self) -> None:
         """Count one management call that changes something. Raises RateLimited."""
         self._spend(self._changes)

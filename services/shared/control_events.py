@@ -342,6 +342,16 @@ class RateLimitsChanged(_Event):
     rate_limits: tuple[RateLimit, ...]
 
 
+class TopicsSwitched(_Event):
+    """Whether what lies in the endpoint's public topic is scored; it counts as asked for by `requester`, who switched it on."""
+
+    type: Literal["TopicsSwitched"] = "TopicsSwitched"
+    endpoint_id: str
+    enabled: bool
+    requester: str
+    requester_kind: PrincipalKind = PrincipalKind.USER
+
+
 class EndpointDeleted(_Event):
     type: Literal["EndpointDeleted"] = "EndpointDeleted"
     endpoint_id: str
@@ -425,6 +435,7 @@ EndpointEvent = (
     | NotificationsChanged
     | EndpointStopped
     | EndpointStarted
+    | TopicsSwitched
     | EndpointDeleted
     | EntityReady
     | EntityFailed

@@ -38,6 +38,7 @@ from services.shared.control_events import (
     TagsChanged,
     TokenCreated,
     TokenRevoked,
+    TopicsSwitched,
     UpdateCanceled,
 )
 from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, QuotaExceeded, RequestRejected
@@ -84,6 +85,14 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
+class PublicTopics:
+    """That an endpoint's topics are read, and as whose requests."""
+
+    requester: str
+    kind: PrincipalKind
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     endpoint_id: str
     name: str
@@ -103,6 +112,7 @@ class Endpoint:
     notifications: Notifications | None = None
     stopped: bool = False  # until a config is ready again
     milestones: tuple[Milestone, ...] = ()  # the newest, oldest first
+    topics: PublicTopics | None = None  # None: they are not read
 
     @property
     def serving(self) -> Config | None:
@@ -261,6 +271,9 @@ def _changed(state: ControlState, offset: int, event: EndpointEvent) -> ControlS
             changed = replace(endpoint, grants=tuple(grants.values()), updated_ms=event.at_ms)
         case NotificationsChanged():
             changed = replace(endpoint, notifications=event.notifications, updated_ms=event.at_ms)
+        case TopicsSwitched():
+            topics = PublicTopics(event.requester, event.requester_kind) if event.enabled else None
+            changed = replace(endpoint, topics=topics, updated_ms=event.at_ms)
         case EndpointStopped():
             changed = _stopped(endpoint, event)
         case EndpointStarted():

@@ -1,12 +1,16 @@
 """The result of a request whose sender waits on a Kafka topic: one record, a CloudEvent in binary mode, the answer's bytes as its value."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.shared.envelope import Headers, ScoringReply, ScoringRequest, cloud_event_time, header_number, header_text, optional_header
 from services.shared.errors import EnvelopeInvalid
 from services.shared.safe_producer import Record
+from services.shared.settings import MIB
+from services.shared.topics import MAX_RECORD_BYTES
 
 RESULT_TYPE = "penstock.scoring-result.v1"
+MAX_RESULT_BYTES = MAX_RECORD_BYTES - MIB
+_TOO_LARGE = b'{"error_code": "INTERNAL_ERROR", "message": "The answer is too large for a topic.", "details": []}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,12 @@ class ScoringResult:
 
 
 def result_record(request: ScoringRequest, reply: ScoringReply, duration_ms: int, at_ms: int) -> Record:
-    """Where `request.results_to` says; `duration_ms` is the evaluation's, `at_ms` the time of the answer."""
+    """Where `request.results_to` says; `duration_ms` is the evaluation's, `at_ms` the time of the answer.
+
+    An answer that Kafka would not take, and that would be tried for ever, is replaced by a fault that says so.
+    """
+    if len(reply.body) + len(request.key) > MAX_RESULT_BYTES:
+        reply = replace(reply, status=500, content_type="application/json", body=_TOO_LARGE)
     values = {
         "ce_specversion": b"1.0",
         "ce_id": request.request_id.encode(),

@@ -16,6 +16,7 @@ DEAD_LETTERS = "penstock.dead-letters"
 BATCH_RESULTS = "penstock.batch-results"
 
 SCALER_GROUP = "penstock.scaler"  # its one member that owns the control log's partition leads
+SUBMITTED_GROUP = "penstock.submitted"  # how far the public topics were read; it has no members
 SUBMISSIONS_GROUP = "penstock.submissions"  # as the scaler's
 LOGGER_GROUP = "penstock.logger"
 
@@ -26,6 +27,7 @@ NUDGE_CHANNEL = "penstock:nudge"  # pub/sub, best effort: pool ids with a reques
 MAX_RECORD_BYTES = 18 * MIB
 HOUR_MS = 3_600_000
 MIN_PARTITIONS = 4
+PUBLIC_PARTITIONS = 4  # to begin with; whoever needs more adds them by Kafka's tools
 
 
 def online_topic(pool_id: str) -> str:
@@ -139,6 +141,15 @@ async def ensure_topics(settings: KafkaSettings) -> None:
 
 def pool_topic(queue: Queue, partitions: int, settings: KafkaSettings) -> NewTopic:
     return NewTopic(queue.topic, partitions, settings.replication_factor, topic_configs=_kept(settings.pool_retention_h))
+
+
+def public_topics(endpoint: str, settings: KafkaSettings) -> list[NewTopic]:
+    """Of an endpoint: where others submit, and where they read what came of it. The broker's clock says when that was (R5)."""
+    kept, copies = _kept(settings.pool_retention_h), settings.replication_factor
+    return [
+        NewTopic(requests_topic(endpoint), PUBLIC_PARTITIONS, copies, topic_configs=kept | {"message.timestamp.type": "LogAppendTime"}),
+        NewTopic(results_topic(endpoint), PUBLIC_PARTITIONS, copies, topic_configs=kept),
+    ]
 
 
 async def create_topics(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:

@@ -6,11 +6,16 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
 from redis.exceptions import RedisError
 
+from services.ingress.rate_limiter import RateLimiter
 from services.ingress.settings import IngressServiceSettings
 from services.ingress.submissions.bulk_producer import BulkProducer
 from services.ingress.submissions.pools import Pools
+from services.ingress.submissions.topic_bridge import TopicBridge
+from services.ingress.submissions.topic_reader import TopicReader
+from services.shared.endpoints import Endpoint, PublicTopics
 from services.shared.event_log import EventLog
 from services.shared.health import health_served
 from services.shared.leadership import Leadership
@@ -32,15 +37,20 @@ async def run(settings: IngressServiceSettings) -> None:
     events, leadership = EventLog(settings.kafka), Leadership(settings.kafka, SUBMISSIONS_GROUP)
     producer = BulkProducer(settings.kafka, events)
     pools = Pools(redis, events, producer)
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap)
+    limiter = RateLimiter(redis, settings.ingress.max_queries_per_second, settings.ingress.max_changes_per_5_minutes)
 
     async def why_not_ready() -> str:
         return "" if events.is_confirmed() else "The control log cannot be confirmed."
 
-    await events.start()
+    def new_reader(endpoint: Endpoint, topics: PublicTopics) -> TopicReader:
+        return TopicReader(endpoint, topics, settings.kafka, settings.ingress.max_body_bytes, admin, events, producer, pools, limiter)
+
+    await asyncio.gather(events.start(), admin.start())
     await pools.exchange()
     await leadership.start()
-    doors: Doors = {}
-    tasks = [vital(producer.run(), "bulk-producer"), vital(pools.run(), "reports")]
+    doors: Doors = {"topics": TopicBridge(events, new_reader).run}
+    tasks = [vital(producer.run(), "bulk-producer"), vital(pools.run(), "reports"), vital(limiter.run(), "limits")]
     leading = asyncio.create_task(run_while_leading(leadership, doors), name="doors")
     tell_ready()
     try:
@@ -59,6 +69,7 @@ async def run(settings: IngressServiceSettings) -> None:
         await producer.stop()
         with suppress(RedisError, OSError):
             await pools.leave()
+        await admin.close()
         await events.stop()
         await redis.aclose()
 

@@ -19,10 +19,12 @@ class PoolRetired(TryAgainLater):
 
 @dataclass(eq=False, slots=True)
 class Sending:
-    """A record that may still be appended. `routed_at` is the control offset of the snapshot that vouched for its pool (R10)."""
+    """A record that may still be appended. `routed_at` is the control offset of the snapshot that vouched for its pool (R10), if it
+    goes to one.
+    """
 
     record: Record
-    routed_at: int
+    routed_at: int | None
     acknowledged: asyncio.Future[None]
 
 
@@ -38,9 +40,13 @@ class BulkProducer:
         self._appended: dict[str, list[int]] = {}  # pool id → records handed over, by partition
 
     async def send(self, pool_id: str, request: ScoringRequest) -> None:
-        """Return when Kafka has acknowledged the record, however long that takes; it goes to the pool's least filled partition.
+        """As `hand_over`; returns when Kafka has acknowledged the record, however long that takes. Who is cancelled leaves it under way."""
+        await asyncio.shield(self.hand_over(pool_id, request))
 
-        Raises PoolRetired, or PayloadTooLarge, when nothing was sent. A caller that is cancelled leaves the record under way.
+    def hand_over(self, pool_id: str, request: ScoringRequest) -> asyncio.Future[None]:
+        """Have the record brought to the pool's least filled partition; done when Kafka has acknowledged it.
+
+        Raises PoolRetired, or PayloadTooLarge, when nothing was handed over.
         """
         state = self._events.snapshot()
         pool = state.pools.get(pool_id)
@@ -52,11 +58,11 @@ class BulkProducer:
             raise PayloadTooLarge(f"The request is too large for the request log: {size} bytes of {MAX_BULK_BYTES}.")
         partition = self._least_filled(pool_id, partitions_for(pool.spec.max_replicas))
         record = Record(bulk_topic(pool_id), partition, request.body, headers, request.key or None)
-        sending = Sending(record, state.next_offset, asyncio.get_running_loop().create_future())
-        self._open.add(sending)
-        self._waiting.append(sending)
-        self._some.set()
-        await asyncio.shield(sending.acknowledged)
+        return self._put(record, state.next_offset)
+
+    def put(self, record: Record) -> asyncio.Future[None]:
+        """Have a record brought to any other topic, which must exist; done when Kafka has acknowledged it."""
+        return self._put(record, None)
 
     def appended(self, pool_id: str) -> int:
         """Records handed over for the pool since this process began."""
@@ -68,7 +74,7 @@ class BulkProducer:
 
     def routed_from(self, next_offset: int) -> int:
         """The oldest snapshot by which something is still under way; `next_offset` where nothing is."""
-        return min((sending.routed_at for sending in self._open), default=next_offset)
+        return min((sending.routed_at for sending in self._open if sending.routed_at is not None), default=next_offset)
 
     async def run(self) -> None:
         """Runs until cancelled, and then leaves what is under way."""
@@ -88,6 +94,13 @@ class BulkProducer:
 
     async def stop(self) -> None:
         await self._producer.stop()
+
+    def _put(self, record: Record, routed_at: int | None) -> asyncio.Future[None]:
+        sending = Sending(record, routed_at, asyncio.get_running_loop().create_future())
+        self._open.add(sending)
+        self._waiting.append(sending)
+        self._some.set()
+        return sending.acknowledged
 
     def _least_filled(self, pool_id: str, partitions: int) -> int:
         counts = self._appended.setdefault(pool_id, [0] * partitions)

@@ -49,10 +49,10 @@ class Pools:
         since = self._producer.appended(pool_id) - self._surely_seen.get(pool_id, 0)
         return room(self._reports.get(pool_id), since, now_ms())
 
-    async def wait_for_room(self, pool_id: str) -> None:
-        """Returns when the pool may be given a record."""
+    async def next_look(self) -> None:
+        """Returns when there are newer reports; where there is no room now, there may be some then."""
         async with self._looked:
-            await self._looked.wait_for(lambda: self.room(pool_id) > 0)
+            await self._looked.wait()
 
     async def run(self) -> None:
         """Runs until cancelled."""

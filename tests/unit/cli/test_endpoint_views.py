@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from services.cli.endpoint_views import detail_view, event_table, list_table, prediction_table, state_in_words
+from services.cli.endpoint_views import detail_view, event_table, list_table, prediction_table, state_in_words, topics_view
 from services.cli.layout import cell
 from services.ingress.endpoint_events import events_of
 from services.shared.control_events import ControlEvent, EndpointStopped, GatewayChanged, TagsChanged, UpdateCanceled
@@ -87,6 +87,18 @@ def test_events_are_lines() -> None:
         ["entity", "success", "Served", "entity", "'a'", "of", "config", "version", "1", "is", "ready."],
         ["update", "in", "progress", "The", "endpoint", "is", "being", "created", "with", "config", "version", "1."],
     ]
+
+
+@pytest.mark.parametrize(
+    ("switched", "told"),
+    [
+        pytest.param({"enabled": True, "requester": "ada"}, "topics    on, as requests of ada", id="on"),
+        pytest.param({"enabled": False}, "topics    off: what is submitted lies there", id="off"),
+    ],
+)
+def test_topics(switched: dict[str, Any], told: str) -> None:
+    names = {"requests_topic": "p.requests", "results_topic": "p.results", "bootstrap_servers": "h:1"}
+    assert shown(topics_view(names | switched)) == [told, "requests  p.requests", "results   p.results", "Kafka     h:1"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from services.ingress.registry import Registry
 from services.ingress.secret_scopes import AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
 from services.ingress.statement_routes import StatementInput
 from services.ingress.tokens import CreateTokenInput, DeleteTokenInput, OnBehalfInput
+from services.ingress.topics import TopicsInput
 from services.ingress.workspace import DeleteInput, FolderInput
 from services.shared.errors import RequestRejected
 from tests.unit.ingress.callers import STATE
@@ -49,6 +50,7 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
     CreateTokenInput: {"comment": "laptop", "lifetime_seconds": "3600", "autoscope_enabled": False, "scopes": []},
     OnBehalfInput: {"application_id": "robot"},
     DeleteTokenInput: {"token_id": "ada"},
+    TopicsInput: {"enabled": "true"},
     ConfInput: {"enableIpAccessLists": "false"},
     StatementInput: {"statement": "SELECT 1", "warehouse_id": "any", "wait_timeout": "0s"},
     BatchInput: {"dataframe_records": [{"x": 1.5}]},

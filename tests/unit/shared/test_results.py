@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.shared.envelope import ScoringReply, ScoringRequest
 from services.shared.errors import EnvelopeInvalid
-from services.shared.results import ScoringResult, parse_result, result_record
+from services.shared.results import MAX_RESULT_BYTES, ScoringResult, parse_result, result_record
 from services.shared.safe_producer import Record
 from tests.unit.shared.test_envelope import REPLIES, REPLY, REQUEST, REQUESTS
 
@@ -53,6 +53,15 @@ def test_a_result_is_a_cloud_event_on_the_topic_its_sender_waits_on() -> None:
             ("traceparent", REQUEST.traceparent.encode()),
         ],
         key=b"k",
+    )
+
+
+def test_an_answer_that_kafka_would_refuse_for_ever_is_a_fault() -> None:
+    record = result_record(ASKED, replace(REPLY, body=b"x" * (MAX_RESULT_BYTES + 1)), 12, 1)
+    result = parse_result(record.headers, record.value, record.key)
+    assert (result.status, result.body) == (
+        500,
+        b'{"error_code": "INTERNAL_ERROR", "message": "The answer is too large for a topic.", "details": []}',
     )
 
 
