@@ -13,7 +13,8 @@ from services.ingress.submissions.column_types import JSON, common_type, settled
 
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
-_LINE = re.compile(rb"^[^\S\n]*\S", re.MULTILINE)
+EXACT = float(2**53)  # below it all whole numbers are fractions, too
+_LINE, _RECORD = (re.compile(rb"^[^\S\n]*" + begin, re.MULTILINE) for begin in (rb"\S", rb"\{"))
 
 
 class NotPlain(Exception):
@@ -53,14 +54,15 @@ def _parse(chunk: bytes, schema: pa.Schema | None) -> pa.Table:
 def _is_row_a_line(chunk: bytes, rows: int) -> bool:
     """Arrow takes two records on a line, and one on two lines."""
     ends = chunk.count(b"\n") + (not chunk.endswith(b"\n"))
-    return rows == ends or rows == len(_LINE.findall(chunk))  # some are blank
+    begins = chunk.count(b"\n{") + chunk.startswith(b"{")
+    return rows == ends == begins or rows == len(_LINE.findall(chunk)) == len(_RECORD.findall(chunk))  # some are blank or indented
 
 
 def _has_huge(column: pa.ChunkedArray) -> bool:
-    """Whether a whole number beyond 64 bits may have been made a fraction."""
+    """Whether a whole number may have been made a fraction that is not the same."""
     while pa.types.is_list(column.type):
         column = pc.list_flatten(column)
-    return bool(pa.types.is_floating(column.type) and pc.any(pc.greater_equal(pc.abs(column), float(2**63))).as_py())
+    return bool(pa.types.is_floating(column.type) and pc.any(pc.greater_equal(pc.abs(column), EXACT)).as_py())
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
