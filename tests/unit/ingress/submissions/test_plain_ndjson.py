@@ -22,9 +22,7 @@ SCALARS = (
 )
 VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.sampled_from("xy"), SCALARS, max_size=2)
 RECORDS = st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3).map(json.dumps)
-LINES = RECORDS | st.sampled_from(
-    ['{"a": 1}{"a": 2}', '{"a":\n1}', '{"a": 1, "a": 2}', '{"a": 1.0}', '{"a": 1e3}', "", " ", "[1]", "{"]
-)
+LINES = RECORDS | st.sampled_from(['{"a": 1}{"a": 2}', '{"a":\n1}', '{"a": 1, "a": 2}', '{"a": 1.0}', '{"a": 1e3}', "", " ", "[1]", "{"])
 
 
 def read(file: Path) -> Any:
