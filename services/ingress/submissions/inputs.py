@@ -6,6 +6,7 @@ raises ParameterInvalid.
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ MAX_ROW_BYTES = 16 * MIB  # no model takes more
 BLOCK_ROWS = 2_000
 BLOCK_BYTES = 8 * MIB
 
+_INDEX = re.compile("__index_level_[0-9]+__")  # of a pandas frame, which no model was trained on
 VALUE = "inputs"  # the one column of rows that have no names for theirs: lists, texts, numbers
 
 RowForm = Literal["dataframe_split", "inputs", "csv"]  # how rows travel to the model
@@ -107,8 +109,25 @@ def read_parquet(file: Path) -> Input:
     try:
         parquet = pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
-        raise ParameterInvalid(f"The file cannot be read as Parquet: {error}") from error
-    return of_batches(parquet.schema_arrow, parquet.iter_batches(BLOCK_ROWS))
+        raise _no_parquet(error) from error
+    columns = [field for field in parquet.schema_arrow if not _INDEX.fullmatch(field.name)]
+    return of_batches(pa.schema(columns), _parquet_batches(parquet, [field.name for field in columns]))
+
+
+def _parquet_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    batches = parquet.iter_batches(BLOCK_ROWS)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise _no_parquet(error) from error
+        if batch is None:
+            return
+        yield batch.select(columns)
+
+
+def _no_parquet(error: Exception) -> ParameterInvalid:
+    return ParameterInvalid(f"The file cannot be read as Parquet: {' '.join(str(error).split())}")
 
 
 def of_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Input:

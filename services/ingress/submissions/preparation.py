@@ -72,6 +72,8 @@ def main(folder: Path) -> None:
             kept = keep_rows(source, folder)
         except (ParameterInvalid, QueryRefused) as error:
             leave(folder / _REFUSAL, {"message": str(error)})
+        except OSError as error:
+            leave(folder / _REFUSAL, {"message": f"The rows of the input could not be written: {error.strerror}."})
         else:
             leave(folder / _KEPT, asdict(kept))
 

@@ -23,6 +23,10 @@ def parquet(**columns: Any) -> bytes:
     return bytes(sink.getvalue())
 
 
+def torn(content: bytes) -> bytes:
+    return content[:4] + bytes(40) + content[44:]
+
+
 def split(columns: list[str], *rows: list[Any]) -> dict[str, Any]:
     return {"dataframe_split": {"columns": columns, "data": list(rows)}}
 
@@ -44,6 +48,7 @@ JSON_BODIES = [
     pytest.param("INLINE", b'{"dataframe_records": [{"a": 1}, {"a": 2}]}', split(["a"], [1], [2]), id="inline records"),
     pytest.param("INLINE", json.dumps(split(["a", "b"], [1, 2])).encode(), split(["a", "b"], [1, 2]), id="an inline frame"),
     pytest.param("INLINE", b'{"instances": [[1], [2]]}', {"inputs": [[1], [2]]}, id="inline instances"),
+    pytest.param("PARQUET", parquet(a=[1], __index_level_0__=[7]), split(["a"], [1]), id="a pandas frame without its index"),
     pytest.param("PARQUET", parquet(a=[1, None], b=["x", "y"]), split(["a", "b"], [1, "x"], [None, "y"]), id="a Parquet file"),
 ]
 
@@ -89,6 +94,7 @@ REFUSED = [
     pytest.param("CSV", b"a,b\n", "The input holds no rows.", id="nothing but a header"),
     pytest.param("CSV", b"a,a\n1,2\n", "The input has the column 'a' twice.", id="a column twice"),
     pytest.param("PARQUET", b"PAR1", "The file cannot be read as Parquet", id="no Parquet"),
+    pytest.param("PARQUET", torn(parquet(a=["x" * 1000] * 10)), "The file cannot be read as Parquet", id="Parquet with a fault within"),
     pytest.param("PARQUET", parquet(a=pa.array([1], pa.duration("s"))), "Column 'a' has the type duration[s]", id="a type JSON has not"),
     pytest.param("INLINE", b'{"inputs": {"a": [1]}}', "Inline rows come as one of", id="columns instead of rows"),
 ]
