@@ -42,7 +42,7 @@ def require_disk(folder: Path) -> None:
 
 
 def has_kafka_jars() -> bool:
-    return any(KAFKA_JARS.glob("kafka_*.jar"))
+    return all(any(KAFKA_JARS.glob(jar)) for jar in ("kafka_*.jar", "kafka-tools-[0-9]*.jar"))
 
 
 def fetch_kafka_jars() -> None:

@@ -22,7 +22,7 @@ from services.shared.leadership import Leadership
 from services.shared.process import until_stopped, vital
 from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_redis
-from services.shared.topics import SUBMISSIONS_GROUP
+from services.shared.topics import SUBMISSIONS_GROUP, create_topics, public_topics
 
 NICENESS = 10  # online requests go before bulk work, on the machine too
 DRAIN_S = 5.0
@@ -43,13 +43,16 @@ async def run(settings: IngressServiceSettings) -> None:
     async def why_not_ready() -> str:
         return "" if events.is_confirmed() else "The control log cannot be confirmed."
 
+    async def make_topics(endpoint: str) -> None:
+        await create_topics(admin, public_topics(endpoint, settings.kafka))
+
     def new_reader(endpoint: Endpoint, topics: PublicTopics) -> TopicReader:
         return TopicReader(endpoint, topics, settings.kafka, settings.ingress.max_body_bytes, admin, events, producer, pools, limiter)
 
     await asyncio.gather(events.start(), admin.start())
     await pools.exchange()
     await leadership.start()
-    doors: Doors = {"topics": TopicBridge(events, new_reader).run}
+    doors: Doors = {"topics": TopicBridge(events, make_topics, new_reader).run}
     tasks = [vital(producer.run(), "bulk-producer"), vital(pools.run(), "reports"), vital(limiter.run(), "limits")]
     leading = asyncio.create_task(run_while_leading(leadership, doors), name="doors")
     tell_ready()
