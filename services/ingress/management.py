@@ -91,7 +91,7 @@ class Management:
         self.batches = BatchesApi(settings, events)
         self.access_lists = AccessListsApi(events)
         self.tokens = TokensApi(events)
-        self.topics = TopicsApi(events, settings.kafka.bootstrap)
+        self.topics = TopicsApi(events, settings.kafka)
         self.guard = Guard(events, limiter)
 
     async def create(self, request: Request, caller: Token) -> Response:

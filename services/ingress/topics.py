@@ -1,7 +1,9 @@
 """The public topics of an endpoint: switched on and off, and described as AsyncAPI."""
 
+import asyncio
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Depends, Request, Response
 
 from services.ingress.asyncapi import asyncapi_document
@@ -12,8 +14,12 @@ from services.ingress.permissions import Guard, guarded
 from services.shared.clock import now_ms
 from services.shared.control_events import TopicsSwitched
 from services.shared.endpoints import Endpoint, Token
+from services.shared.errors import DependencyLost
 from services.shared.event_log import EventLog
-from services.shared.topics import requests_topic, results_topic
+from services.shared.settings import KafkaSettings
+from services.shared.topics import make_public_topics, requests_topic, results_topic
+
+PATIENCE_S = 20.0
 
 
 class TopicsInput(Input):
@@ -23,17 +29,19 @@ class TopicsInput(Input):
 class TopicsApi:
     """As `Management`: reads fold to the log's end, writes answer with what was folded (R9)."""
 
-    def __init__(self, events: EventLog, bootstrap: str) -> None:
+    def __init__(self, events: EventLog, kafka: KafkaSettings) -> None:
         self._events = events
-        self._bootstrap = bootstrap
+        self._kafka = kafka
 
     async def get(self, request: Request) -> Response:
         return json_response(self._view(guarded(request, await self._events.refresh())))
 
     async def put(self, request: Request, caller: Token) -> Response:
-        """The submissions process makes the topics within a second or so, and never removes one: what lies in them is not ours."""
+        """Once they are on they are there. Nobody removes them: what lies in them is not ours."""
         endpoint = guarded(request, await self._events.refresh())
         enabled = parse(TopicsInput, await read_json_object(request)).enabled
+        if enabled:
+            await self._make(endpoint.name)
         event = TopicsSwitched(
             at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, enabled=enabled, requester=caller.principal, requester_kind=caller.kind
         )
@@ -41,14 +49,22 @@ class TopicsApi:
         return json_response(self._view(state.endpoint(endpoint.name)))
 
     async def describe(self, request: Request) -> Response:
-        return json_response(asyncapi_document(guarded(request, await self._events.refresh()), self._bootstrap))
+        return json_response(asyncapi_document(guarded(request, await self._events.refresh()), self._kafka.bootstrap))
+
+    async def _make(self, endpoint: str) -> None:
+        """Raises DependencyLost."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await make_public_topics(endpoint, self._kafka)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise DependencyLost("Kafka did not make the topics.") from error
 
     def _view(self, endpoint: Endpoint) -> dict[str, Any]:
         view: dict[str, Any] = {
             "enabled": endpoint.topics is not None,
             "requests_topic": requests_topic(endpoint.name),
             "results_topic": results_topic(endpoint.name),
-            "bootstrap_servers": self._bootstrap,
+            "bootstrap_servers": self._kafka.bootstrap,
         }
         return view | ({"requester": endpoint.topics.requester} if endpoint.topics else {})
 

@@ -143,6 +143,16 @@ def pool_topic(queue: Queue, partitions: int, settings: KafkaSettings) -> NewTop
     return NewTopic(queue.topic, partitions, settings.replication_factor, topic_configs=_kept(settings.pool_retention_h))
 
 
+async def make_public_topics(endpoint: str, settings: KafkaSettings) -> None:
+    """A repeat changes nothing; raises KafkaError."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
+    try:
+        await admin.start()
+        await create_topics(admin, public_topics(endpoint, settings))
+    finally:
+        await admin.close()
+
+
 def public_topics(endpoint: str, settings: KafkaSettings) -> list[NewTopic]:
     """Of an endpoint: where others submit, and where they read what came of it. The broker's clock says when that was (R5)."""
     kept, copies = _kept(settings.pool_retention_h), settings.replication_factor

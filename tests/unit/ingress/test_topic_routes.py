@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, call
 
 import jsonschema_rs
 import pytest
@@ -13,6 +14,7 @@ from services.shared.control_events import PrincipalKind, TopicsSwitched
 from services.shared.endpoints import PublicTopics
 from services.shared.envelope import ScoringReply
 from services.shared.results import result_record
+from services.shared.settings import KafkaSettings
 from services.shared.topics import requests_topic
 from tests.unit.ingress.submissions.test_submitted import OWN, record, request_of
 from tests.unit.ingress.test_permissions import called_by
@@ -30,14 +32,25 @@ OFF = {
 }
 
 
-async def test_topics_are_off_until_a_manager_switches_them_on(tmp_path: Path) -> None:
+async def test_topics_are_off_until_a_manager_switches_them_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = AsyncMock()
+    monkeypatch.setattr("services.ingress.topics.make_public_topics", made)
     async with called_by("manager", tmp_path) as http:
         path = f"{ENDPOINTS}/churn/topics"
         assert (await http.get(path)).json() == OFF
         on = OFF | {"enabled": True, "requester": "manager"}
         assert (await http.put(path, json={"enabled": True})).json() == on
         assert (await http.get(path)).json() == on
+        assert made.await_args_list == [call("churn", KafkaSettings())]
         assert (await http.put(path, json={"enabled": False})).json() == OFF
+
+
+async def test_topics_that_cannot_be_made_are_not_on(tmp_path: Path) -> None:
+    async with called_by("manager", tmp_path) as http:
+        path = f"{ENDPOINTS}/churn/topics"
+        refused = await http.put(path, json={"enabled": True})
+        assert (refused.status_code, refused.json()["message"]) == (503, "Kafka did not make the topics.")
+        assert (await http.get(path)).json() == OFF
 
 
 @pytest.mark.parametrize("body", [{}, {"enabled": "on"}, {"enabled": 1}])
