@@ -30,6 +30,15 @@ class Predictions(TypedDict):
 
 
 @_exact
+class PendingInvocation(TypedDict):
+    """`deadline` in epoch ms: no later than that there is an answer, if one was given."""
+
+    invocation_id: str
+    state: Literal["PENDING"]
+    deadline: int
+
+
+@_exact
 class Nothing(TypedDict):
     """`{}`"""
 

@@ -65,6 +65,7 @@ _PATH_PARAMETERS = {
     "path": _ANY_TEXT,
     "list_id": {"type": "string", "format": "uuid"},
     "statement_id": {"type": "string", "format": "uuid"},
+    "invocation_id": {"type": "string", "format": "uuid"},
     "batch_id": {"type": "string", "format": "uuid"},
     "chunk_index": _WHOLE,
     "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
@@ -72,7 +73,8 @@ _PATH_PARAMETERS = {
 _CONF_KEY = {"enum": [SWITCH]}
 _REF_TEMPLATE = "#/components/schemas/{model}"
 _JSON, _TEXT, _BYTES = "application/json", "text/plain", "application/octet-stream"
-_SCORING_STATUSES = (400, 401, 403, 404, 415, 429, 500, 503, 504)
+_SCORING_STATUSES = (400, 401, 403, 404, 415, 422, 429, 500, 503, 504)
+_PREFERENCES = ("Prefer", "Idempotency-Key")
 _BEARER, _BASIC = "token", "password"  # names of the security schemes
 
 
@@ -91,6 +93,7 @@ class Operation:
     is_limited: bool = True  # where it changes something: by the workspace's limit of changes
     refusals: frozenset[int] = frozenset()  # beside those that follow from the rest
     files: tuple[str, ...] = ()  # media types of what it takes as well
+    defers: Any = None  # type of the JSON object that a 202 gives
 
     @property
     def statuses(self) -> list[int]:
@@ -210,6 +213,12 @@ def _of_batches(prefix: str) -> tuple[Operation, ...]:
     )
 
 
+def _of_kept_answers(prefix: str) -> Operation:
+    path = f"{prefix}/invocations/{{invocation_id}}"
+    refused = frozenset(_SCORING_STATUSES)
+    return Operation("GET", path, "The answer that a 202 put off", answers.Predictions, refusals=refused, defers=answers.PendingInvocation)
+
+
 def _of_tokens() -> tuple[Operation, ...]:
     by = {"created_by_username": _ANY_TEXT}
     return (
@@ -260,6 +269,7 @@ OPERATIONS = (
     *_of_secrets(),
     *_of_statements(),
     *(operation for prefix in PREFIXES for operation in _of_batches(prefix)),
+    *(_of_kept_answers(prefix) for prefix in PREFIXES),
     *(Operation(method, path, f"{what} are not offered", None, refusals=frozenset({400})) for method, path, what in ROUTES),
 )
 SCORING = (
@@ -287,7 +297,7 @@ def allowed(path: str) -> str:
 
 
 def api_document() -> dict[str, Any]:
-    kinds = {answers.ErrorEnvelope, answers.ScoringFault, answers.Predictions}
+    kinds = {answers.ErrorEnvelope, answers.ScoringFault, answers.Predictions, answers.PendingInvocation}
     kinds |= {kind for operation in OPERATIONS for kind in (operation.gives, operation.takes) if isinstance(kind, type)}
     named = sorted(kinds - {str, bytes}, key=lambda kind: kind.__name__)
     schemas, shared = TypeAdapter.json_schemas(
@@ -333,6 +343,8 @@ def _described(operation: Operation, by_kind: Mapping[Any, Any]) -> dict[str, An
         described["responses"]["200"] = _answer("*/*", {})
     elif operation.gives is not None:
         described["responses"]["200"] = _answer(_JSON, by_kind[operation.gives])
+    if operation.defers is not None:
+        described["responses"]["202"] = _answer(_JSON, by_kind[operation.defers], "Accepted")
     if operation.takes is not None:
         media_type = _BYTES if operation.takes is bytes else _JSON
         described["requestBody"] = {"required": operation.takes is not bytes, "content": {media_type: {"schema": by_kind[operation.takes]}}}
@@ -352,9 +364,10 @@ def _scoring(path: str, by_kind: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         "summary": "Score",
         "operationId": _operation_id("POST", path),
-        "parameters": _path_parameters(path),
+        "parameters": [*_path_parameters(path), *({"name": name, "in": "header", "schema": _ANY_TEXT} for name in _PREFERENCES)],
         "requestBody": {"required": True, "content": {_JSON: {"schema": {"type": "object"}}, "text/csv": {"schema": {"type": "string"}}}},
-        "responses": refused | {"200": _answer(_JSON, by_kind[answers.Predictions])},
+        "responses": refused
+        | {"200": _answer(_JSON, by_kind[answers.Predictions]), "202": _answer(_JSON, by_kind[answers.PendingInvocation], "Accepted")},
     }
 
 

@@ -23,6 +23,7 @@ from services.ingress.connections import Connection, ask_who_is_there
 from services.ingress.gate import AddressBlocked, Gate
 from services.ingress.http_errors import HANDLERS, response_to
 from services.ingress.invocations import Invocations, invoked_by
+from services.ingress.kept_answers import KeptAnswers
 from services.ingress.listening import require_safe
 from services.ingress.management import Management, management_app
 from services.ingress.observability import Observability
@@ -87,8 +88,9 @@ async def started_app(settings: IngressServiceSettings) -> AsyncIterator[ASGIApp
         vital(replies.run_expiry(), "expiry"),
     ]
     try:
-        invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations, limiter, tallies)
-        management = Management(settings, events, registry, pools, limiter)
+        kept = KeptAnswers(redis, settings.ingress)
+        invocations = Invocations(settings.ingress, ingress_id, events, requests, replies, pools, cancellations, limiter, tallies, kept)
+        management = Management(settings, events, registry, pools, limiter, kept)
         observability = Observability(redis, events, pools, requests)
         gate = Gate(events, parse_networks(settings.ingress.trusted_proxies))
         # health is of this process alone, where the port is all processes'

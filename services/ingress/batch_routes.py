@@ -19,19 +19,19 @@ from services.ingress.bodies import read_json_object
 from services.ingress.http_errors import json_response
 from services.ingress.payloads import parse
 from services.ingress.permissions import Guard, guarded
+from services.ingress.preferences import require_key
 from services.ingress.settings import IngressServiceSettings
 from services.ingress.statement_routes import readable_tables
 from services.shared.batches import Batch, BatchNotFound, BatchState, batch_by_key
 from services.shared.clock import now_ms
 from services.shared.control_events import BatchCanceled, BatchSubmitted
 from services.shared.endpoints import ControlState, Endpoint, Token
-from services.shared.errors import AlreadyExists, KeyReused, LimitExceeded, ParameterInvalid, RequestRejected
+from services.shared.errors import AlreadyExists, KeyReused, LimitExceeded, RequestRejected
 from services.shared.event_log import EventLog
 from services.shared.rights import Level, is_admin, level_of
 
 PREFIXES = ("/api/2.0/serving-endpoints/{name}", "/serving-endpoints/{name}")
 MAX_RUNNING = 100  # batches of the workspace; two calls at the same time may pass it by one
-MAX_KEY = 256
 FORMS = {"ndjson": ("results.ndjson", "application/x-ndjson"), "parquet": ("results.parquet", "application/vnd.apache.parquet")}
 
 
@@ -52,9 +52,7 @@ class BatchesApi:
 
     async def submit(self, request: Request, caller: Token, output_table: str) -> Response:
         """With an `Idempotency-Key` that came before, the batch of then. Raises KeyReused when it was for something else."""
-        key = request.headers.get("idempotency-key", "")
-        if len(key) > MAX_KEY:
-            raise ParameterInvalid(f"An 'Idempotency-Key' has at most {MAX_KEY} characters.")
+        key = require_key(request.headers.get("idempotency-key", ""))
         state = await self._events.refresh()
         endpoint = guarded(request, state)
         if sum(batch.is_running for batch in state.batches.values()) >= MAX_RUNNING:

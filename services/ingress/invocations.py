@@ -3,8 +3,7 @@
 import random
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from opentelemetry import metrics
@@ -18,7 +17,11 @@ from services.ingress.connections import Headers, body_at_hand, is_gone, respond
 from services.ingress.destinations import Destination, Destinations, NotServing
 from services.ingress.http_errors import HUNG_UP, response_to
 from services.ingress.identity import Callers, Queriers
+from services.ingress.invocation import Answered, Asking, Invoked
+from services.ingress.kept_answers import KeptAnswers
+from services.ingress.kept_invocations import KeptInvocations
 from services.ingress.pool_watch import PoolWatch
+from services.ingress.preferences import preferences_of
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.replies import Replies, Waiting
 from services.ingress.request_log import RequestLog
@@ -37,14 +40,6 @@ _PATH = re.compile(
     r"/serving-endpoints/([^/]+)(?:/served-models/([^/]+))?/invocations|/api/2\.0/serving-endpoints/([^/]+)/invocations", re.DOTALL
 )
 UNCOUNTED = (401, 403, 404, HUNG_UP)
-
-
-@dataclass(frozen=True, slots=True)
-class Invoked:
-    """What an invocation's path says; `served` names a served entity, or is None."""
-
-    name: str
-    served: str | None
 
 
 def invoked_by(scope: Scope) -> Invoked | None:
@@ -69,6 +64,7 @@ class Invocations:
         cancellations: Cancellations,
         limiter: RateLimiter,
         tallies: Tallies,
+        kept: KeptAnswers,
     ) -> None:
         self._settings = settings
         self._limits = QueueLimits(settings.max_queue_wait_s, settings.max_in_flight, settings.deadline_s)
@@ -80,6 +76,7 @@ class Invocations:
         self._cancellations = cancellations
         self._limiter = limiter
         self._tallies = tallies
+        self._kept = KeptInvocations(kept, self, settings.async_deadline_s)
         self._callers = Callers()
         self._queriers = Queriers()
         self._destinations = Destinations()
@@ -91,20 +88,50 @@ class Invocations:
         """`POST /serving-endpoints/{name}/invocations` and its twins."""
         started = time.perf_counter()
         try:
-            request, reply = await self._invoke(invoked, scope, receive)
+            answered = await self._invoke(invoked, scope, receive)
         except Exception as error:  # noqa: BLE001  the edge of a request
             response = await response_to(Request(scope), error)
             self._count_refusal(invoked, response.status_code)
             await response(scope, receive, send)
             return
-        took_s = time.perf_counter() - started
-        self._tallies.answered(request.endpoint_id, request.entity, reply.status)
-        self._tallies.observe(request.endpoint_id, request.entity, LATENCY, took_s * 1000)
-        self._count.add(1, {"endpoint": invoked.name, "status": f"{reply.status // 100}xx"})
-        self._duration.record(took_s, {"endpoint": invoked.name})
-        shared = _shared_headers(request.entity, reply.content_type)
-        own = ((b"x-request-id", request.request_id.encode()), (b"content-length", b"%d" % len(reply.body)))
+        reply = answered.reply
+        if answered.is_scored:
+            self._count_answer(invoked, answered, time.perf_counter() - started)
+        shared = _shared_headers(answered.entity, reply.content_type)
+        own = ((b"x-request-id", answered.request_id.encode()), (b"content-length", b"%d" % len(reply.body)), *answered.headers)
         await respond(scope, send, reply.status, shared, own, reply.body)
+
+    def endpoint_of(self, asking: Asking) -> str:
+        """Its id. Raises EndpointNotFound or PermissionDenied."""
+        state = self._confirmed_state()
+        self._queriers.require(asking.caller, asking.invoked.name, state)
+        return state.endpoint(asking.invoked.name).endpoint_id
+
+    async def expect(self, asking: Asking, change: Callable[[ScoringRequest], ScoringRequest] | None = None) -> Waiting:
+        """The request, admitted and among those that wait; nothing is sent yet. Raises what keeps it from being accepted.
+
+        Nothing is awaited once it is routed (R10).
+        """
+        destination, partitions, routed_at = await self._route(asking.invoked, asking.caller)
+        self._admit(destination, asking.caller)
+        request = self._to_request(destination, asking)
+        if change is not None:
+            request = change(request)
+        if is_gone(asking.scope):
+            raise ClientDisconnect
+        in_flight = self._replies.in_flight_by_partition(destination.pool_id)
+        partition = choose_partition(partitions, in_flight, (random.random(), random.random()))
+        return self._replies.expected(request, destination.pool_id, partition, routed_at)
+
+    async def send(self, waiting: Waiting) -> None:
+        """Raises PayloadTooLarge or TryAgainLater when nothing was sent."""
+        await self._requests.send(waiting)
+
+    def _count_answer(self, invoked: Invoked, answered: Answered, took_s: float) -> None:
+        self._tallies.answered(answered.endpoint_id, answered.entity, answered.reply.status)
+        self._tallies.observe(answered.endpoint_id, answered.entity, LATENCY, took_s * 1000)
+        self._count.add(1, {"endpoint": invoked.name, "status": f"{answered.reply.status // 100}xx"})
+        self._duration.record(took_s, {"endpoint": invoked.name})
 
     def _count_refusal(self, invoked: Invoked, status: int) -> None:
         """What met an endpoint that exists counts for it; who may not call, or has gone, does not."""
@@ -112,27 +139,27 @@ class Invocations:
         if endpoint is not None and status not in UNCOUNTED:
             self._tallies.answered(endpoint.endpoint_id, "", status)
 
-    async def _invoke(self, invoked: Invoked, scope: Scope, receive: Receive) -> tuple[ScoringRequest, ScoringReply]:
+    async def _invoke(self, invoked: Invoked, scope: Scope, receive: Receive) -> Answered:
         headers = dict(reversed(scope["headers"]))  # where a name comes twice, its first value counts
         traceparent = headers.get(b"traceparent", b"").decode("latin-1")
+        is_plain = b"prefer" not in headers and b"idempotency-key" not in headers
+        preferences = None if is_plain else preferences_of(scope["headers"])
         with span("invocation", traceparent, endpoint=invoked.name) as current:
             caller = self._callers.identify(headers.get(b"authorization", b"").decode("latin-1"), self._confirmed_state())
             body = body_at_hand(scope, self._settings.max_body_bytes)
             if body is None:
                 body = await read_body(Request(scope, receive), self._settings.max_body_bytes, self._settings.body_timeout_s)
-            destination, partitions, routed_at = await self._route(invoked, caller)
-            self._admit(destination, caller)
             content_type = headers.get(b"content-type", b"").decode("latin-1")
-            request = self._to_request(destination, caller.principal, content_type, traceparent_of(current, traceparent), body)
-            if is_gone(scope):
-                raise ClientDisconnect
-            in_flight = self._replies.in_flight_by_partition(destination.pool_id)
-            partition = choose_partition(partitions, in_flight, (random.random(), random.random()))
-            with self._replies.expected(request, destination.pool_id, partition, routed_at) as waiting:
-                await self._requests.send(waiting)
-                reply = await self._reply(waiting, scope)
-            current.set_attribute("http.response.status_code", reply.status)
-        return request, reply
+            asking = Asking(invoked, caller, content_type, traceparent_of(current, traceparent), body, scope)
+            answered = await (self._ask(asking) if preferences is None else self._kept.invoke(asking, preferences))
+            current.set_attribute("http.response.status_code", answered.reply.status)
+        return answered
+
+    async def _ask(self, asking: Asking) -> Answered:
+        with await self.expect(asking) as waiting:
+            await self._requests.send(waiting)
+            reply = await self._reply(waiting, asking.scope)
+        return Answered(waiting.request.request_id, waiting.request.endpoint_id, waiting.request.entity, reply)
 
     def _confirmed_state(self) -> ControlState:
         if not self._events.is_confirmed():
@@ -172,8 +199,8 @@ class Invocations:
         if self._pools.is_asleep(pool_id):
             self._pools.nudge(pool_id)
 
-    def _to_request(self, to: Destination, requester: str, content_type: str, traceparent: str, body: bytes) -> ScoringRequest:
-        if not content_type:
+    def _to_request(self, to: Destination, asking: Asking) -> ScoringRequest:
+        if not asking.content_type:
             raise ContentTypeUnsupported("The request has no Content-Type; send 'application/json' or 'text/csv'.")
         now_ms = clock.now_ms()
         patience_s = self._settings.deadline_s
@@ -185,15 +212,15 @@ class Invocations:
             endpoint=to.endpoint,
             entity=to.entity,
             served_entity_id=to.served_entity_id,
-            requester=requester,
+            requester=asking.caller.principal,
             accepted_at_ms=now_ms,
             deadline_ms=now_ms + int(patience_s * 1000),
             reply_to=self._stream,
             table=to.table,
-            content_type=content_type,
-            traceparent=traceparent,
+            content_type=asking.content_type,
+            traceparent=asking.traceparent,
             attempt=1,
-            body=body,
+            body=asking.body,
         )
 
     async def _reply(self, waiting: Waiting, scope: Scope) -> ScoringReply:

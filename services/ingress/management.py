@@ -16,6 +16,8 @@ from services.ingress.bodies import read_json_object
 from services.ingress.endpoint_logs import build_log, pool_of, service_log
 from services.ingress.endpoint_view import detailed, summary, tags
 from services.ingress.http_errors import HANDLERS, json_response, on_http_exception
+from services.ingress.kept_answers import KeptAnswers
+from services.ingress.kept_invocations import KeptApi, kept_routes
 from services.ingress.lifecycle import Lifecycle, lifecycle_routes
 from services.ingress.observability import Observability, observability_routes
 from services.ingress.openapi import OpenApi, openapi_routes
@@ -73,7 +75,13 @@ class Management:
     """Create, read, update and delete endpoints. Reads first fold to the log's end; writes return what was folded (R9)."""
 
     def __init__(
-        self, settings: IngressServiceSettings, events: EventLog, registry: Registry, pools: PoolWatch, limiter: RateLimiter
+        self,
+        settings: IngressServiceSettings,
+        events: EventLog,
+        registry: Registry,
+        pools: PoolWatch,
+        limiter: RateLimiter,
+        kept: KeptAnswers,
     ) -> None:
         self._events = events
         self._registry = registry
@@ -89,6 +97,7 @@ class Management:
         self.execution = StatementExecution(events, self.statements)
         self.workspace = Workspace(events, WorkspaceFiles(settings.workspace_folder))
         self.batches = BatchesApi(settings, events)
+        self.kept = KeptApi(kept, events)
         self.access_lists = AccessListsApi(events)
         self.tokens = TokensApi(events)
         self.topics = TopicsApi(events, settings.kafka)
@@ -223,6 +232,7 @@ def management_app(management: Management, observability: Observability) -> Fast
     app.include_router(workspace_routes(management.workspace, management.guard))
     app.include_router(statement_routes(management.execution, management.guard))
     app.include_router(batch_routes(management.batches, management.guard))
+    app.include_router(kept_routes(management.kept, management.guard))
     app.include_router(lifecycle_routes(management.lifecycle, ENDPOINTS), dependencies=caller)
     app.include_router(topic_routes(management.topics, ENDPOINTS, management.guard))
     app.include_router(openapi_routes(management.openapi, ENDPOINTS), dependencies=caller)

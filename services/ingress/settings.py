@@ -47,6 +47,13 @@ class IngressSettings(Section):
         20 * GIB, ge=1024, description="bytes that the inputs and results of batches may take on a node; more are refused"
     )
     batches_kept_h: float = Field(168, gt=0, description="hours a batch and its results are kept after its end; tables of results stay")
+    async_deadline_s: float = Field(
+        3600, gt=0, le=86_400, description="seconds from acceptance to the last moment an answer counts, where 'Prefer: respond-async' asks"
+    )
+    answer_kept_s: float = Field(
+        86_400, ge=60, le=604_800, description="seconds an answer is kept that was asked for with respond-async or an Idempotency-Key"
+    )
+    max_kept_answers: int = Field(10_000, ge=1, description="answers kept in Redis at most, by the whole workspace")
     max_in_flight: int = Field(4096, ge=1, description="requests one process keeps waiting at most, whatever the estimate says")
 
 

@@ -113,7 +113,7 @@ class Finisher:
                 continue
             reply = final_reply(item.request, item.answer, at_ms)
             if item.request.reply_to and item.answer is not CANCELLED:  # nobody is there to read it
-                replies.append((item.request.reply_to, reply))
+                replies.extend((stream, reply) for stream in item.request.reply_to.split())
             duration_ms = round(item.answer.duration_s * 1000)
             if item.request.results_to:
                 records.append(result_record(item.request, reply, duration_ms, at_ms))

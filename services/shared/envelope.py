@@ -39,7 +39,7 @@ class ScoringRequest:
     requester: str
     accepted_at_ms: int
     deadline_ms: int
-    reply_to: str  # Redis stream of the ingress that waits, or "" where only `results_to` is given
+    reply_to: str  # Redis streams, with spaces between them; "" where only `results_to` is given
     table: str  # catalog.schema.table, or "" for none
     content_type: str
     traceparent: str  # W3C trace context, or ""

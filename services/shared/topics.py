@@ -20,6 +20,7 @@ SUBMITTED_GROUP = "penstock.submitted"  # how far the public topics were read; i
 SUBMISSIONS_GROUP = "penstock.submissions"  # as the scaler's
 LOGGER_GROUP = "penstock.logger"
 
+KEPT_ANSWERS_KEY = "penstock:answers"  # sorted set: request id → when its answer is kept no more, in epoch ms
 INGRESSES_KEY = "penstock:ingresses"  # hash: ingress id → IngressReport
 NUDGE_CHANNEL = "penstock:nudge"  # pub/sub, best effort: pool ids with a request and no replica; lag stays the truth
 
@@ -97,6 +98,14 @@ def replica_key(replica_id: str) -> str:
 
 def pool_key(pool_id: str) -> str:
     return f"penstock:pool:{pool_id}"
+
+
+def kept_answer(request_id: str) -> str:
+    return f"penstock:answer:{request_id}"
+
+
+def idempotency_key(digest: str) -> str:
+    return f"penstock:idempotency:{digest}"
 
 
 def attempts_key(request_id: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from services.ingress.kept_answers import KeptAnswers
 from services.ingress.management import Management, management_app
 from services.ingress.observability import Observability
 from services.ingress.pool_watch import PoolWatch
@@ -31,5 +32,5 @@ def app_over(log: EventLog, registry: Registry, folder: Path, changes: int = 1_0
     """Redis cannot be reached, and there is no producer."""
     pools, redis = NoReports(), new_redis(RedisSettings(url="redis://127.0.0.1:1"))
     settings = IngressServiceSettings(state=folder, ingress=IngressSettings(max_provisioned_concurrency=QUOTA))
-    management = Management(settings, log, registry, pools, RateLimiter(redis, 200, changes))
+    management = Management(settings, log, registry, pools, RateLimiter(redis, 200, changes), KeptAnswers(redis, settings.ingress))
     return management_app(management, Observability(redis, log, pools, RequestLog(KafkaSettings())))

@@ -66,6 +66,7 @@ PLACES = {
     "list_id": NOBODY,
     "statement_id": NOBODY,
     "batch_id": NOBODY,
+    "invocation_id": NOBODY,
     "chunk_index": 0,
     "token_id": "viewer",
 }

@@ -38,7 +38,7 @@ async def called_by(who: str, folder: Path, state: ControlState = STATE) -> Asyn
 def routes_about_one(folder: Path) -> Iterator[tuple[str, str]]:
     app = app_over(FoldingLog(STATE), Registry("http://127.0.0.1:1"), folder)
     for path, methods in app.openapi()["paths"].items():
-        if ("{name}" in path or "{endpoint_id}" in path) and "{batch_id}" not in path:
+        if ("{name}" in path or "{endpoint_id}" in path) and not ("{batch_id}" in path or "{invocation_id}" in path):
             yield from ((method.upper(), path) for method in methods)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.admission import QueueLimits, estimate_wait_s, should_refuse
-from services.ingress.invocations import Invoked, invoked_by
+from services.ingress.invocation import Invoked
+from services.ingress.invocations import invoked_by
 from services.ingress.replies import Replies
 from services.ingress.traffic import choose_entity, choose_partition, named_entity
 from services.shared.endpoints import Config

@@ -160,7 +160,7 @@ async def answer_to(seen: Request, stream: Stream) -> int:
 
     invoked = invoked_by(seen.scope)
     assert invoked
-    invocations = Invocations(IngressSettings(), "i", parts, parts, stream.replies, parts, parts, parts, parts)
+    invocations = Invocations(IngressSettings(), "i", parts, parts, stream.replies, parts, parts, parts, parts, parts)
     await invocations.answer(invoked, seen.scope, seen.receive, send)
     status: int = sent[0]["status"]
     return status
