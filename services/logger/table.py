@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from services.logger.recent_ids import RecentIds, Seen, least_id
+from services.logger.recent_ids import RecentIds, Seen, least_id, parse_id
 from services.logger.rows import COLUMNS, DAY, ID, received_at, to_rows
 from services.logger.settings import LoggerSettings
 from services.shared.envelope import Outcome
@@ -160,13 +161,24 @@ class InferenceTable:
         return recent
 
     def _look_up(self, outcomes: Sequence[Outcome]) -> set[str]:
-        """Which of these requests the table has. Their day and their ids' range let delta-rs and pyarrow skip most files."""
-        if not outcomes:
+        """Which of these requests the table has. Days and the range of the ids let delta-rs and pyarrow skip most files.
+
+        What came again under an id of its sender's may have come first on any day since the id was made; one without time, on any.
+        """
+        timed = [o for o in outcomes if parse_id(o.request_id)[0]]
+        found = self._find([o.request_id for o in outcomes if not parse_id(o.request_id)[0]], None)
+        if timed:
+            since_ms = min(min(parse_id(o.request_id)[0], o.accepted_at_ms) for o in timed)
+            days = pc.field(DAY) >= datetime.fromtimestamp(since_ms / 1000, UTC).date()
+            found |= self._find([o.request_id for o in timed], days & (pc.field(DAY) <= max(received_at(o).date() for o in timed)))
+        return found
+
+    def _find(self, request_ids: Sequence[str], days: pc.Expression | None) -> set[str]:
+        if not request_ids:
             return set()
-        ids = sorted({o.request_id for o in outcomes})
-        days = sorted({received_at(o).date() for o in outcomes})
-        wanted = pc.field(DAY).isin(days) & (pc.field(ID) >= ids[0]) & (pc.field(ID) <= ids[-1]) & pc.field(ID).isin(ids)
-        return set(self._ids(wanted))
+        ids = sorted(set(request_ids))
+        wanted = (pc.field(ID) >= ids[0]) & (pc.field(ID) <= ids[-1]) & pc.field(ID).isin(ids)
+        return set(self._ids(wanted if days is None else days & wanted))
 
     def _ids(self, wanted: pc.Expression) -> list[str]:
         found: list[str] = self._table.to_pyarrow_dataset().to_table(columns=[ID], filter=wanted)[ID].to_pylist()

@@ -79,6 +79,15 @@ def test_an_id_without_time_is_looked_up_in_the_table(path: Path) -> None:
     assert table.append(deliveries(3, "batch-7/12", OLD)).rows == 0
 
 
+@pytest.mark.parametrize("request_id", [OLD, "6f1c3d8e-9a52-5b53-8f0e-1c2d3e4f5a6b"], ids=["with a time", "without"])
+def test_what_its_sender_submits_again_on_another_day_is_the_same_request(path: Path, request_id: str) -> None:
+    table = InferenceTable(path, SETTINGS)
+    first = outcome(request_id)
+    for offset, day in enumerate((0, 0, 1, 9)):
+        table.append([Delivery(0, offset, replace(first, accepted_at_ms=first.accepted_at_ms + day * 86_400_000))])
+    assert rows(path) == {request_id: 1}
+
+
 def test_a_writer_whose_partition_was_taken_over_is_fenced(path: Path) -> None:
     sent = ids(6)
     zombie = InferenceTable(path, SETTINGS)
