@@ -3,21 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import suppress
+from itertools import chain
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from services.ingress.destinations import Destination, Destinations, NotServing
+from services.ingress.destinations import NotServing
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.submissions.bulk_producer import BulkProducer
 from services.ingress.submissions.pools import Pools
-from services.ingress.submissions.record_ids import draw_of
+from services.ingress.submissions.routing import Routing
 from services.ingress.submissions.submitted import refusal, require_fit, to_request
 from services.shared.clock import now_ms
-from services.shared.endpoints import ControlState, Endpoint, PublicTopics, Token
-from services.shared.envelope import ScoringRequest
+from services.shared.endpoints import Endpoint, PublicTopics, Token
 from services.shared.errors import EndpointNotFound, PoolNotReady, RateLimited, RequestRejected
 from services.shared.event_log import EventLog
 from services.shared.kafka_clients import new_consumer
@@ -28,6 +28,8 @@ from services.shared.topics import HOUR_MS, SUBMITTED_GROUP, create_topics, publ
 MOST_RECORDS = 500  # taken at once: what a death makes come again
 POLL_MS = 1_000
 RETRY_PAUSE_S = 1.0
+
+HandedOver = tuple[ConsumerRecord, "asyncio.Future[None]"]
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +58,7 @@ class TopicReader:
         self._events = events
         self._producer = producer
         self._pools = pools
-        self._limiter = limiter
-        self._destinations = Destinations()
+        self._routing = Routing(limiter, self._caller)
 
     @property
     def _name(self) -> str:
@@ -94,6 +95,7 @@ class TopicReader:
         return counts[requests_topic(self._name)], counts[results_topic(self._name)]
 
     async def _step(self, consumer: AIOKafkaConsumer, results: int) -> None:
+        """Take what there is room for, hand it over as far as that goes, and commit once Kafka has it."""
         room = self._room()
         if not room:
             await self._pools.next_look()
@@ -101,10 +103,36 @@ class TopicReader:
         taken: Mapping[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(
             timeout_ms=POLL_MS, max_records=min(room, MOST_RECORDS)
         )
-        under_way = [await self._hand_over(record, results) for records in taken.values() for record in records]
-        await asyncio.gather(*map(asyncio.shield, under_way))
-        if under_way:
-            await consumer.commit({partition: records[-1].offset + 1 for partition, records in taken.items()})
+        handed_over, pause_s = self._hand_over(taken, results)
+        await asyncio.gather(*(asyncio.shield(acknowledged) for _, acknowledged in handed_over))
+        if next_offsets := {TopicPartition(record.topic, record.partition): record.offset + 1 for record, _ in handed_over}:
+            await consumer.commit(next_offsets)
+        if pause_s is not None:
+            for partition, records in taken.items():
+                consumer.seek(partition, next_offsets.get(partition, records[0].offset))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._events.changed(self._events.snapshot().next_offset)  # the limit may be lifted
+
+    def _hand_over(self, taken: Mapping[TopicPartition, list[ConsumerRecord]], results: int) -> tuple[list[HandedOver], float | None]:
+        """In order; and, where one must wait, for how long it and all behind it do."""
+        handed_over: list[HandedOver] = []
+        try:
+            for record in chain.from_iterable(taken.values()):
+                handed_over.append((record, self._hand_over_one(record, results)))
+        except RateLimited as limit:
+            return handed_over, limit.retry_after_s
+        except (EndpointNotFound, PoolNotReady, NotServing):
+            return handed_over, 0.0  # nothing serves, so there is no room
+        return handed_over, None
+
+    def _hand_over_one(self, record: ConsumerRecord, results: int) -> "asyncio.Future[None]":
+        request = to_request(record, self._endpoint, self._caller.principal, record.partition % results, self._longest_ms)
+        try:
+            require_fit(record, self._max_body_bytes)
+        except RequestRejected as error:
+            return self._producer.put(result_record(request, refusal(request, error), 0, now_ms()))
+        return self._producer.hand_over(*self._routing.address(request, self._events.snapshot()))
 
     def _room(self) -> int:
         """What each of the served entities can be given; none while nothing serves."""
@@ -114,32 +142,3 @@ class TopicReader:
             return 0
         asked = {route.entity for route in config.spec.routes if route.traffic_percentage}
         return min(self._pools.room(config.entities[name].pool_id) for name in asked)
-
-    async def _hand_over(self, record: ConsumerRecord, results: int) -> "asyncio.Future[None]":
-        request = to_request(record, self._endpoint, self._caller.principal, record.partition % results, self._longest_ms)
-        try:
-            require_fit(record, self._max_body_bytes)
-            return await self._route(request)
-        except RequestRejected as error:
-            return self._producer.put(result_record(request, refusal(request, error), 0, now_ms()))
-
-    async def _route(self, request: ScoringRequest) -> "asyncio.Future[None]":
-        """To the served entity its id draws; waits while nothing serves, and while a limit is spent. Raises PayloadTooLarge."""
-        while True:
-            state = self._events.snapshot()
-            try:
-                to = self._choose(state, request)
-                self._limiter.spend_own(to, self._caller)
-                addressed = replace(request, entity=to.entity, served_entity_id=to.served_entity_id, table=to.table)
-                return self._producer.hand_over(to.pool_id, addressed)
-            except RateLimited as limit:
-                await asyncio.sleep(limit.retry_after_s)
-            except (EndpointNotFound, PoolNotReady, NotServing):
-                await self._events.changed(state.next_offset)
-
-    def _choose(self, state: ControlState, request: ScoringRequest) -> Destination:
-        """Raises EndpointNotFound, also where another endpoint has the name now, PoolNotReady or NotServing."""
-        to = self._destinations.choose(state, self._name, None, draw_of(request.request_id))
-        if to.endpoint_id != self._endpoint.endpoint_id:
-            raise EndpointNotFound(self._name)
-        return to

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from services.ingress.submissions.record_ids import id_of_record
 from services.shared.clock import now_ms
-from services.shared.control_events import ControlEvent, TopicsSwitched, encode_event
+from services.shared.control_events import ControlEvent, RateLimit, RateLimitsChanged, TopicsSwitched, encode_event
 from services.shared.envelope import ScoringRequest, parse_request
 from services.shared.kafka_clients import new_consumer, started_producer
 from services.shared.presence import PoolReport, report_pool
@@ -66,6 +66,9 @@ class Endpoint:
 
     async def switch(self, enabled: bool) -> None:
         await self.tell(TopicsSwitched(endpoint_id=self.endpoint_id, enabled=enabled, requester="ada", at_ms=now_ms()))
+
+    async def limit(self, *limits: RateLimit) -> None:
+        await self.tell(RateLimitsChanged(endpoint_id=self.endpoint_id, rate_limits=limits, at_ms=now_ms()))
 
     async def submit(self, count: int, *headers: tuple[str, bytes]) -> set[str]:
         """The ids they must get."""
@@ -152,6 +155,12 @@ async def test_what_was_submitted_reaches_the_pools_under_one_id_each_whoever_le
             await endpoint.switch(False)
             later = await endpoint.submit(3)
             await endpoint.switch(True)
+            await endpoint.read_until(lambda: endpoint.requests.keys() >= expected | later)
+            await endpoint.limit(RateLimit(calls=5, key="endpoint"))
+            later |= await endpoint.submit(60)
+            await endpoint.read_until(lambda: len(endpoint.requests.keys() & later) >= 8)
+            assert await endpoint.not_read_yet() >= 60 - 2 * 5, "as many as two windows of the clock let through, and no more"
+            await endpoint.limit()
             await endpoint.read_until(lambda: endpoint.requests.keys() >= expected | later)
             async with asyncio.timeout(PATIENCE_S):
                 while await endpoint.not_read_yet():
