@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.ingress.submissions.column_types import JSON, common_type, settled_type, to_array, type_of
-from services.ingress.submissions.inputs import BLOCK_ROWS
 from services.ingress.submissions.json_texts import joined, json_texts
 from services.ingress.submissions.predictions import NOT_SCORED, NotByRow, RowError, read_predictions, row_error
 from services.ingress.submissions.row_file import RowFile
@@ -41,6 +40,11 @@ class Results:
     errors: list[RowError | None]
     entities: list[str | None]
 
+    def add(self, more: "Results") -> None:
+        self.predictions.extend(more.predictions)
+        self.errors.extend(more.errors)
+        self.entities.extend(more.entities)
+
 
 def write_results(rows: RowFile, settled: ReadSettled, parquet: Path, ndjson: Path) -> Written:
     """Whole or not at all; a repeat writes the same. `settled` gives them by their rows; it is read twice."""
@@ -49,9 +53,8 @@ def write_results(rows: RowFile, settled: ReadSettled, parquet: Path, ndjson: Pa
     failed = 0
     drafts = parquet.with_suffix(".draft"), ndjson.with_suffix(".lines.draft")
     with pq.ParquetWriter(drafts[0], pa.schema([pa.field(f.name, _stored(f.type)) for f in schema])) as table, drafts[1].open("w") as lines:
-        for first, count, one in _all_parts(rows, settled):
-            found = results_of(rows, first, count, one)
-            batch = to_batch(rows.inputs(first, count), found, schema)
+        for first, found in _blocks(rows, settled):
+            batch = to_batch(rows.inputs(first, len(found.predictions)), found, schema)
             failed += sum(error is not None for error in found.errors)
             lines.write(to_ndjson(batch))
             table.write_batch(to_stored(batch))
@@ -75,16 +78,16 @@ def result_schema(inputs: pa.Schema, prediction: pa.DataType) -> pa.Schema:
 
 def results_of(rows: RowFile, first: int, count: int, settled: Settled | None) -> Results:
     """A result for each row; for none of them is one missing, whatever the answer was."""
-    part = rows.part(first, count)
+    faults = rows.faults(first, count)
     errors: list[RowError | None] = [None] * count
-    for number, fault in part.faults.items():
+    for number, fault in faults.items():
         errors[number - first] = RowError("INVALID_PARAMETER_VALUE", fault)
     good = [position for position, error in enumerate(errors) if error is None]
     predictions: list[Any] = [None] * count
     asked = (settled.served_entity or None) if settled else None
     entities = [None if error else asked for error in errors]
     try:
-        said = _predictions(settled, part.scored)
+        said = _predictions(settled, count - len(faults))
     except _Failed as failed:
         for position in good:
             errors[position] = failed.error
@@ -131,18 +134,33 @@ def _predictions(settled: Settled | None, scored: int) -> list[Any]:
         raise _Failed(RowError("BAD_REQUEST", str(error))) from error
 
 
+def _blocks(rows: RowFile, settled: ReadSettled) -> Iterator[tuple[int, Results]]:
+    """Of all rows: the first of each block, and its results. Items are small where a model is slow, and blocks are not."""
+    first, block = 0, Results([], [], [])
+    for begin, count, one in _all_parts(rows, settled):
+        block.add(results_of(rows, begin, count, one))
+        if len(block.predictions) >= rows.block(first):
+            yield first, block
+            first, block = begin + count, Results([], [], [])
+    if block.predictions:
+        yield first, block
+
+
 def _all_parts(rows: RowFile, settled: ReadSettled) -> Iterator[tuple[int, int, Settled | None]]:
     """First row, count, and what became of them: all rows, also those of which nothing is known."""
     at = 0
     for one in settled():
-        yield from ((first, count, None) for first, count in _gap(at, one.first))
+        yield from _gap(rows, at, one.first)
         yield one.first, one.count, one
         at = one.first + one.count
-    yield from ((first, count, None) for first, count in _gap(at, rows.rows))
+    yield from _gap(rows, at, rows.rows)
 
 
-def _gap(begin: int, end: int) -> Iterator[tuple[int, int]]:
-    return ((first, min(BLOCK_ROWS, end - first)) for first in range(begin, end, BLOCK_ROWS))
+def _gap(rows: RowFile, first: int, end: int) -> Iterator[tuple[int, int, None]]:
+    while first < end:
+        count = min(rows.block(first), end - first)
+        yield first, count, None
+        first += count
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -13,9 +13,8 @@ from pathlib import Path
 from services.ingress.statement_folder import leave
 from services.ingress.submissions.apart import NICENESS, alone, run_apart
 from services.ingress.submissions.batch_results import Written, write_results
-from services.ingress.submissions.preparation import ROWS
 from services.ingress.submissions.results_table import TableRefused, write_table
-from services.ingress.submissions.row_file import RowFile
+from services.ingress.submissions.row_file import FILE, RowFile
 from services.ingress.submissions.settled import in_order
 
 SETTLED, PARQUET, NDJSON = "settled", "results.parquet", "results.ndjson"
@@ -48,7 +47,7 @@ def main(folder: Path, table: Path | None) -> None:
     with alone(folder):
         if (folder / _CONCLUDED).exists():
             return
-        written = write_results(RowFile(folder / ROWS), partial(in_order, folder / SETTLED), folder / PARQUET, folder / NDJSON)
+        written = write_results(RowFile(folder / FILE), partial(in_order, folder / SETTLED), folder / PARQUET, folder / NDJSON)
         leave(folder / _CONCLUDED, asdict(to_concluded(folder, table, written)))
 
 

@@ -16,12 +16,12 @@ from typing import Any, Literal
 from services.ingress.statement_folder import leave
 from services.ingress.submissions.apart import NICENESS, alone, run_apart
 from services.ingress.submissions.inputs import of_batches, read_input
-from services.ingress.submissions.row_file import Kept, write_rows
+from services.ingress.submissions.row_file import FILE, Kept, write_rows
 from services.shared.errors import ParameterInvalid
 from services.shared.queries import QueryRefused, query_reader
 from services.shared.settings import GIB
 
-UPLOAD, ROWS = "upload", "rows.parquet"
+UPLOAD, ROWS = "upload", FILE
 _SOURCE, _KEPT, _REFUSAL = "source.json", "kept.json", "refusal.json"
 LIMIT_S = 3600.0
 MEMORY_BYTES = 8 * GIB  # of addresses

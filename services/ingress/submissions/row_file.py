@@ -12,8 +12,10 @@ Whatever order or types a file, a table or a query has, they are settled once, w
 import csv
 import io
 import json
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +30,8 @@ from services.shared.errors import ParameterInvalid
 from services.shared.settings import GIB
 
 MAX_BYTES = 4 * GIB  # of rows, compressed
-ROWS, FAULT = "row", "fault"
+FILE = "rows.parquet"
+ROW, FAULT = "row", "fault"
 FORM, TYPES = b"penstock.form", b"penstock.types"  # of columns of CSV, beside their results
 
 
@@ -74,31 +77,45 @@ class RowFile:
         self._group: tuple[int, pa.Table] | None = None
         self.rows = int(self._file.metadata.num_rows)
         self.form = cast(RowForm, self._file.schema_arrow.metadata[FORM].decode())
-        self.schema = pa.schema(list(self._file.schema_arrow.field(ROWS).type))
+        self.schema = pa.schema(list(self._file.schema_arrow.field(ROW).type))
         self.told_schema = _told_schema(self.schema, self._file.metadata.metadata[TYPES])
 
     def part(self, first: int, count: int) -> Part:
         """Fewer rows than `count` at the end of the file."""
         count = min(count, self.rows - first)
         rows = self._read(first, count)
-        faults = rows.column(FAULT)
-        good = rows.filter(pc.is_null(faults)).column(ROWS).combine_chunks()
-        named = {first + position: fault for position, fault in enumerate(faults.to_pylist()) if fault is not None}
-        return Part(first, count, self.form, pa.RecordBatch.from_arrays(good.flatten(), schema=self.schema), named)
+        good = rows.filter(pc.is_null(rows.column(FAULT))).column(ROW).combine_chunks()
+        return Part(first, count, self.form, pa.RecordBatch.from_arrays(good.flatten(), schema=self.schema), self.faults(first, count))
+
+    def faults(self, first: int, count: int) -> dict[int, str]:
+        """By row number; none for a row that is one."""
+        faults = self._read(first, count).column(FAULT)
+        if faults.null_count == len(faults):
+            return {}
+        return {first + position: fault for position, fault in enumerate(faults.to_pylist()) if fault is not None}
+
+    def block(self, first: int) -> int:
+        """How many rows from this one on are read at once."""
+        start, length = self._starts[self._group_of(first)]
+        return start + length - first
 
     def inputs(self, first: int, count: int) -> pa.RecordBatch:
         """All of these rows by `told_schema`, as they stand beside their results: those with a fault are nulls."""
-        columns = self._read(first, count).column(ROWS).combine_chunks().flatten()
+        columns = self._read(first, count).column(ROW).combine_chunks().flatten()
         told = [from_texts(column, f.type) if self.form == "csv" else column for column, f in zip(columns, self.told_schema, strict=True)]
         return pa.RecordBatch.from_arrays(told, schema=self.told_schema)
 
     def _read(self, first: int, count: int) -> pa.Table:
-        parts = []
-        for group, (start, length) in enumerate(self._starts):
-            if start < first + count and first < start + length:
-                begin = max(first, start) - start
-                parts.append(self._read_group(group).slice(begin, min(first + count, start + length) - start - begin))
+        parts, end = [], first + count
+        while first < end:
+            group = self._group_of(first)
+            take = min(end - first, self.block(first))
+            parts.append(self._read_group(group).slice(first - self._starts[group][0], take))
+            first += take
         return pa.concat_tables(parts)
+
+    def _group_of(self, row: int) -> int:
+        return bisect_right(self._starts, row, key=itemgetter(0)) - 1
 
     def _read_group(self, group: int) -> pa.Table:
         if self._group is None or self._group[0] != group:
@@ -109,7 +126,7 @@ class RowFile:
 def write_rows(found: Input, file: Path, max_bytes: int = MAX_BYTES) -> Kept:
     """Whole or not at all. Raises ParameterInvalid for what cannot be read, has no rows, or is too much."""
     draft = file.with_suffix(".draft")
-    schema = pa.schema([(ROWS, pa.struct(list(found.schema))), (FAULT, pa.string())], metadata={FORM: found.form})
+    schema = pa.schema([(ROW, pa.struct(list(found.schema))), (FAULT, pa.string())], metadata={FORM: found.form})
     rows = faulty = 0
     types: dict[str, pa.DataType] = {}
     try:

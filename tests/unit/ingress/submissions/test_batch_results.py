@@ -109,6 +109,17 @@ def test_a_batch_of_which_nothing_was_scored_has_a_row_for_each_of_its_rows(tmp_
     assert [row["n"] for row in found] == list(range(5_000))
 
 
+def test_small_items_are_written_together_in_the_order_of_their_rows(tmp_path: Path) -> None:
+    settled = [answer(first, first * 2) for first in range(2_100) if first != 7]
+
+    counts, found = written(numbers(tmp_path, 5_000), tmp_path, *settled)
+
+    assert counts == Written(rows=5_000, failed=5_000 - 2_099)
+    assert [row["n"] for row in found] == list(range(5_000))
+    assert {row["n"]: row["prediction"] for row in found if row["error"] is None} == {n: 2 * n for n in range(2_100) if n != 7}
+    assert pq.ParquetFile(tmp_path / "results.parquet").num_row_groups == 3
+
+
 ODD = pa.table(
     {
         "u": pa.array([1], pa.uint64()),
