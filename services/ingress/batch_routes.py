@@ -41,6 +41,12 @@ class BatchRunning(RequestRejected):
     code = "INVALID_STATE"
 
 
+class NoResults(RequestRejected):
+    """The batch ended before any of its rows were known."""
+
+    code = "RESOURCE_DOES_NOT_EXIST"
+
+
 class BatchesApi:
     """As `Management`: reads fold to the log's end, writes answer once they are folded (R9)."""
 
@@ -102,7 +108,7 @@ class BatchesApi:
         name, media_type = FORMS[form]
         file = self._folder / batch_id / name
         if not file.exists():
-            raise BatchNotFound(batch_id)
+            raise NoResults(f"Batch '{batch_id}' has no results: it ended before it had rows. {batch.message}".rstrip())
         return FileResponse(file, media_type=media_type, filename=f"{batch_id}.{form}")
 
     async def _taken(self, request: Request, caller: Token, endpoint: Endpoint, folder: Path, table: str) -> tuple[BatchOrder, str]:

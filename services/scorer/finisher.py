@@ -116,7 +116,8 @@ class Finisher:
                 replies.extend((stream, reply) for stream in item.request.reply_to.split())
             duration_ms = round(item.answer.duration_s * 1000)
             if item.request.results_to:
-                records.append(result_record(item.request, reply, duration_ms, at_ms))
+                share_ms = round(item.answer.duration_s / item.answer.together * 1000)
+                records.append(result_record(item.request, reply, share_ms, at_ms))
             if item.request.table:
                 outcomes.append(to_outcome(item.request, reply, client_request_id, duration_ms))
         records.extend(Record(OUTCOMES, self._outcome_partition, pack) for pack in pack_outcomes(outcomes))

@@ -25,12 +25,12 @@ class ScoringResult:
     body: bytes
     served_entity: str  # "" where the request came to none
     accepted_at_ms: int
-    execution_ms: int  # 0 where nothing was evaluated
+    execution_ms: int  # its share of the evaluation it was in; 0 where nothing was evaluated
     traceparent: str
 
 
 def result_record(request: ScoringRequest, reply: ScoringReply, duration_ms: int, at_ms: int) -> Record:
-    """Where `request.results_to` says; `duration_ms` is the evaluation's, `at_ms` the time of the answer.
+    """Where `request.results_to` says; `duration_ms` is its share of the evaluation it was in, `at_ms` the time of the answer.
 
     An answer that Kafka would not take, and that would be tried for ever, is replaced by a fault that says so.
     """

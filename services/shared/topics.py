@@ -18,6 +18,7 @@ BATCH_RESULTS = "penstock.batch-results"
 SCALER_GROUP = "penstock.scaler"  # its one member that owns the control log's partition leads
 SUBMITTED_GROUP = "penstock.submitted"  # how far the public topics were read; it has no members
 SUBMISSIONS_GROUP = "penstock.submissions"  # as the scaler's
+BATCHES_GROUP = "penstock.batches"  # how far the results of batches were read; it has no members
 LOGGER_GROUP = "penstock.logger"
 
 KEPT_ANSWERS_KEY = "penstock:answers"  # sorted set: request id → when its answer is kept no more, in epoch ms

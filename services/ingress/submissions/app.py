@@ -11,8 +11,10 @@ from redis.exceptions import RedisError
 
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.settings import IngressServiceSettings
+from services.ingress.submissions.batch_runner import BatchRunner
 from services.ingress.submissions.bulk_producer import BulkProducer
 from services.ingress.submissions.pools import Pools
+from services.ingress.submissions.scoring import Means
 from services.ingress.submissions.topic_bridge import TopicBridge
 from services.ingress.submissions.topic_reader import TopicReader
 from services.shared.endpoints import Endpoint, PublicTopics
@@ -22,10 +24,11 @@ from services.shared.leadership import Leadership
 from services.shared.process import until_stopped, vital
 from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_redis
-from services.shared.topics import SUBMISSIONS_GROUP, create_topics, public_topics
+from services.shared.topics import HOUR_MS, SUBMISSIONS_GROUP, create_topics, public_topics
 
 NICENESS = 10  # online requests go before bulk work, on the machine too
 DRAIN_S = 5.0
+DEADLINE_H = 24.0  # of an item of a batch, from its cut
 
 Doors = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]  # name → what runs while this process leads
 
@@ -52,7 +55,10 @@ async def run(settings: IngressServiceSettings) -> None:
     await asyncio.gather(events.start(), admin.start())
     await pools.exchange()
     await leadership.start()
-    doors: Doors = {"topics": TopicBridge(events, make_topics, new_reader).run}
+    patience_ms = int(min(DEADLINE_H, settings.kafka.pool_retention_h) * HOUR_MS)
+    means = Means(events, producer, pools, limiter, redis, patience_ms, settings.ingress.max_body_bytes)
+    topics, batches = TopicBridge(events, make_topics, new_reader), BatchRunner(settings, events, means)
+    doors: Doors = {"topics": topics.run, "batches": batches.run}
     tasks = [vital(producer.run(), "bulk-producer"), vital(pools.run(), "reports"), vital(limiter.run(), "limits")]
     leading = asyncio.create_task(run_while_leading(leadership, doors), name="doors")
     tell_ready()

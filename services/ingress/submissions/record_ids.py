@@ -21,6 +21,11 @@ def id_of_sender(endpoint_id: str, own: str) -> str:
     return _uuid7(known.int >> 80, name) if known.version == 7 else _uuid5(name)
 
 
+def id_of_rows(batch_id: str, first: int, count: int, cutting: int, cut_ms: int) -> str:
+    """Of an item of a batch: a UUIDv7 of the time it was cut at, for the `cutting`th time."""
+    return _uuid7(cut_ms, f"{batch_id}/{first}/{count}/{cutting}")
+
+
 def draw_of(request_id: str) -> float:
     """0 ≤ draw < 1, by which the served entity is chosen: what is read again is routed as before while the config is the same."""
     return (UUID(request_id).int & ((1 << _LOW_BITS) - 1)) / (1 << _LOW_BITS)

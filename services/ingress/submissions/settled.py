@@ -40,7 +40,7 @@ class SettledLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        self.close()
 
     def append(self, settled: Settled) -> None:
         record = msgpack.packb(astuple(settled))
@@ -50,6 +50,9 @@ class SettledLog:
         """Returns when the disk has all that was appended."""
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def read_settled(file: Path) -> Iterator[Settled]:

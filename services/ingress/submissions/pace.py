@@ -1,0 +1,58 @@
+"""How many rows the next item holds, how many items may be open, and when a batch will have ended. Pure."""
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+ITEM_MS = 50.0  # an online request that meets an item waits about so long (R18)
+MAX_BODY_BYTES = 512 * 1024
+FIRST_ROWS = 8
+MOST_ROWS = 50_000
+FIRST_OPEN = 4  # items, until it is seen what they take
+MOST_OPEN = 256
+QUICKEST_MS = 0.5  # what is told in whole milliseconds may be 0
+NEWEST_WEIGHT = 0.3
+GROWTH = 4.0  # at most, of what was seen
+RATE_WINDOW_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Rows an item should hold, by what earlier ones took; of the first, few."""
+
+    rows: float = FIRST_ROWS
+    seen: int = 0  # items
+
+    def after(self, rows: int, took_ms: int) -> "Pace":
+        fitting = min(GROWTH * rows, rows * ITEM_MS / max(QUICKEST_MS, took_ms))
+        weight = 1.0 if self.seen < FIRST_OPEN else NEWEST_WEIGHT
+        return Pace(min(MOST_ROWS, max(1.0, self.rows + weight * (fitting - self.rows))), self.seen + 1)
+
+    def after_failure(self) -> "Pace":
+        """Which says nothing of how long an evaluation is."""
+        return replace(self, seen=self.seen + 1)
+
+    @property
+    def rows_of_next(self) -> int:
+        return int(self.rows)
+
+    @property
+    def most_open(self) -> int:
+        """Twice what was answered, so that few are cut before it is known how large they should be."""
+        return min(MOST_OPEN, FIRST_OPEN + 2 * self.seen)
+
+
+class Foresight:
+    """Tells when all rows will be settled, by how many were in the last half minute."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, int]] = deque()  # epoch ms, rows settled until then
+
+    def estimated_end_ms(self, now_ms: int, rows: int, settled: int) -> int | None:
+        """None while nothing is known."""
+        self._seen.append((now_ms, settled))
+        while now_ms - self._seen[0][0] > RATE_WINDOW_MS and len(self._seen) > 2:
+            self._seen.popleft()
+        since_ms, before = self._seen[0]
+        if settled == before or now_ms == since_ms:
+            return None
+        return now_ms + round((rows - settled) * (now_ms - since_ms) / (settled - before))
