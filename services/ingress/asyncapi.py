@@ -89,7 +89,7 @@ _RESULT: dict[str, Any] = {
             "penstock-served-entity": _header("Who answered; absent where nobody was asked."),
             "penstock-submission": _header("Your ce_id, or `partition/offset` of the record."),
             "penstock-accepted-ms": _header("When the record arrived, in milliseconds since 1970.", pattern=_DIGITS),
-            "penstock-execution-ms": _header("What the evaluation took.", pattern=_DIGITS),
+            "penstock-execution-ms": _header("What the evaluation took, or its share of one that others were in.", pattern=_DIGITS),
             TRACEPARENT: _header("That of the request."),
         },
         "required": ["ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", CONTENT_TYPE, "penstock-status", "penstock-submission"],
