@@ -122,7 +122,11 @@ class TrafficView(TypedDict):
 
 @_exact
 class PayloadTable(TypedDict):
+    """FAILED while its rows cannot be written, which wait as dead letters; scoring goes on."""
+
     name: str
+    status: Literal["READY", "FAILED"]
+    status_message: str
 
 
 @_exact
@@ -141,6 +145,11 @@ class TableView(TypedDict):
 @_exact
 class AutoCaptureView(TableView):
     state: AutoCaptureState
+
+
+@_exact
+class GatewayTableView(TableView):
+    state: NotRequired[AutoCaptureState]
 
 
 class _Config(TypedDict):
@@ -181,7 +190,7 @@ class RateLimits(TypedDict):
 
 @_exact
 class Gateway(TypedDict):
-    inference_table_config: NotRequired[TableView]
+    inference_table_config: NotRequired[GatewayTableView]
     usage_tracking_config: NotRequired[UsageTracking]
     rate_limits: NotRequired[list[RateLimitView]]
 

@@ -1,10 +1,11 @@
 """Where an endpoint's requests go, and what they all carry: worked out once for a snapshot of the control log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.ingress.traffic import choose_entity, named_entity
 from services.shared.control_events import RateLimit
 from services.shared.endpoints import Config, ConfigUpdate, ControlState, Endpoint, served_entity_id
+from services.shared.envelope import ScoringRequest
 from services.shared.errors import PoolNotReady, RequestRejected
 
 
@@ -23,6 +24,12 @@ class Destination:
     pool_id: str
     table: str  # catalog.schema.table, or "" for none
     rate_limits: tuple[RateLimit, ...]
+    legacy_model: str = ""  # as the envelope's
+
+
+def addressed_to(to: Destination, request: ScoringRequest) -> ScoringRequest:
+    """A request that was made before its served entity was chosen."""
+    return replace(request, entity=to.entity, served_entity_id=to.served_entity_id, table=to.table, legacy_model=to.legacy_model)
 
 
 class Destinations:
@@ -46,7 +53,9 @@ class Destinations:
         if known is None:
             table = endpoint.table.full_name if endpoint.table else ""
             served_id, limits = served_entity_id(entity.pool_id), endpoint.rate_limits
-            known = Destination(endpoint.endpoint_id, name, entity.spec.name, served_id, entity.pool_id, table, limits)
+            spec = entity.spec
+            legacy_model = f"{spec.model_name}/{spec.model_version}" if endpoint.logs_legacy_rows else ""
+            known = Destination(endpoint.endpoint_id, name, spec.name, served_id, entity.pool_id, table, limits, legacy_model)
             self._known[entity.pool_id] = known
         return known
 

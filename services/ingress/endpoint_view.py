@@ -1,6 +1,7 @@
 """Endpoints as clients see them: the objects of databricks_surface §1.4, both generations of names. Pure."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from services.shared.control_events import ConfigSpec, EntitySpec, Notifications, TableConfig
@@ -8,15 +9,19 @@ from services.shared.endpoints import Config, Deployment, Endpoint, ServedEntity
 from services.shared.presence import PoolReport
 
 PoolReports = Mapping[str, PoolReport]
+TableFaults = Mapping[str, str]  # catalog.schema.table → why its rows cannot be written
+NO_FAULTS: TableFaults = MappingProxyType({})
 REDACTED = "[redacted]"  # I7: values of environment variables are never returned
 
 
-def detailed(endpoint: Endpoint, reports: PoolReports, level: str = "CAN_MANAGE") -> dict[str, Any]:
+def detailed(endpoint: Endpoint, reports: PoolReports, level: str = "CAN_MANAGE", faults: TableFaults = NO_FAULTS) -> dict[str, Any]:
     """What create, get and update answer. Until the first success there is no `config`, and ready is NOT_READY (§6).
 
     `level` is the caller's; who changes an endpoint manages it.
     """
     view = _common(endpoint)
+    if gateway := view.get("ai_gateway"):
+        view["ai_gateway"] = gateway_view(gateway, faults)
     view |= {
         "permission_level": level,
         "route_optimized": endpoint.route_optimized,
@@ -26,11 +31,17 @@ def detailed(endpoint: Endpoint, reports: PoolReports, level: str = "CAN_MANAGE"
     if endpoint.notifications:
         view["email_notifications"] = email_notifications(endpoint.notifications)
     if endpoint.active:
-        view["config"] = _config(endpoint.active, endpoint, reports)
+        view["config"] = _config(endpoint.active, endpoint, reports, faults)
     if endpoint.pending:
         pending = endpoint.pending
-        view["pending_config"] = _config(pending, endpoint, reports) | {"start_time": pending.requested_ms}
+        view["pending_config"] = _config(pending, endpoint, reports, faults) | {"start_time": pending.requested_ms}
     return view
+
+
+def gateway_view(gateway: Mapping[str, Any], faults: TableFaults) -> dict[str, Any]:
+    """Its table with the state it is in, as Databricks has it for `auto_capture_config` alone."""
+    table = gateway.get("inference_table_config")
+    return dict(gateway) | ({"inference_table_config": _with_state(TableConfig.model_validate(table), faults)} if table else {})
 
 
 def email_notifications(notifications: Notifications) -> dict[str, list[str]]:
@@ -75,7 +86,7 @@ def _common(endpoint: Endpoint) -> dict[str, Any]:
     return view
 
 
-def _config(config: Config, endpoint: Endpoint, reports: PoolReports) -> dict[str, Any]:
+def _config(config: Config, endpoint: Endpoint, reports: PoolReports, faults: TableFaults) -> dict[str, Any]:
     entities = [_entity(config.entities[e.name], endpoint, reports) for e in config.spec.entities]
     view = {
         "served_entities": [entity | _entity_model(spec) for entity, spec in zip(entities, config.spec.entities, strict=True)],
@@ -84,7 +95,7 @@ def _config(config: Config, endpoint: Endpoint, reports: PoolReports) -> dict[st
         "config_version": config.version,
     }
     if config.spec.auto_capture:
-        view["auto_capture_config"] = _auto_capture(config.spec.auto_capture)
+        view["auto_capture_config"] = _with_state(config.spec.auto_capture, faults)
     return view
 
 
@@ -139,5 +150,7 @@ def _routes(spec: ConfigSpec) -> list[dict[str, Any]]:
     ]
 
 
-def _auto_capture(table: TableConfig) -> dict[str, Any]:
-    return table.model_dump() | {"state": {"payload_table": {"name": table.full_name.rsplit(".", 1)[-1]}}}
+def _with_state(table: TableConfig, faults: TableFaults) -> dict[str, Any]:
+    name, fault = table.full_name.rsplit(".", 1)[-1], faults.get(table.full_name)
+    state = {"name": name, "status": "FAILED" if fault else "READY", "status_message": fault or ""}
+    return table.model_dump() | {"state": {"payload_table": state}}

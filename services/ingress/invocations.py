@@ -221,6 +221,7 @@ class Invocations:
             traceparent=asking.traceparent,
             attempt=1,
             body=asking.body,
+            legacy_model=to.legacy_model,
         )
 
     async def _reply(self, waiting: Waiting, scope: Scope) -> ScoringReply:

@@ -139,7 +139,7 @@ class Management:
         state = await self._events.refresh()
         endpoint = state.endpoint(name)
         level = require(Level.CAN_VIEW, caller, endpoint, state)
-        return json_response(detailed(endpoint, self._pools.reports(), level.name))
+        return json_response(detailed(endpoint, self._pools.reports(), level.name, self._pools.table_faults()))
 
     async def update_config(self, name: str, request: Request, caller: Token) -> Response:
         sent = parse_config(await read_json_object(request))

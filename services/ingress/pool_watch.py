@@ -19,6 +19,7 @@ from services.shared.presence import (
     in_flight_elsewhere,
     read_ingresses,
     read_pools,
+    read_table_faults,
     report_ingress,
 )
 from services.shared.topics import NUDGE_CHANNEL
@@ -37,6 +38,7 @@ class PoolWatch:
         self._requests = requests
         self._reports: dict[str, PoolReport] = {}
         self._elsewhere: Mapping[str, int] = {}
+        self._table_faults: Mapping[str, str] = {}
         self._nudges: set[str] = set()
         self._nudged = asyncio.Event()
 
@@ -45,6 +47,10 @@ class PoolWatch:
 
     def reports(self) -> dict[str, PoolReport]:
         return self._reports
+
+    def table_faults(self) -> Mapping[str, str]:
+        """catalog.schema.table → why its rows cannot be written."""
+        return self._table_faults
 
     def in_flight(self, pool_id: str) -> int:
         """Requests that wait for the pool: here as of now, in the other processes as of their last reports.
@@ -93,4 +99,5 @@ class PoolWatch:
         await report_ingress(self._redis, report)
         self._elsewhere = in_flight_elsewhere(await read_ingresses(self._redis, now_ms()), self._ingress_id)
         self._reports = {r.pool_id: r for r in await read_pools(self._redis, list(state.pools))}
+        self._table_faults = await read_table_faults(self._redis)
         self._requests.forget_pools(set(state.pools))

@@ -14,12 +14,14 @@ from aiokafka.errors import KafkaError
 from services.logger.dead_letters import DeadLetters
 from services.logger.progress import HoleInRecords, settle
 from services.logger.settings import LoggerServiceSettings
+from services.logger.table_faults import TableFaults
 from services.logger.transport import PatientTransport
 from services.logger.writer import Record, Writer
 from services.shared.health import health_served
 from services.shared.kafka_clients import new_consumer
 from services.shared.process import end_on_doubt
 from services.shared.readiness import tell_ready
+from services.shared.redis_clients import new_redis
 from services.shared.topics import LOGGER_GROUP, MAX_RECORD_BYTES, OUTCOMES, ensure_topics
 
 SESSION_S = 10.0
@@ -39,7 +41,8 @@ class Logger:
     def __init__(self, settings: LoggerServiceSettings) -> None:
         self._settings = settings
         self._dead_letters = DeadLetters(settings.kafka)
-        self._writer = Writer(settings.tables_folder, settings.logger, self._dead_letters)
+        self._faults = TableFaults(new_redis(settings.redis))
+        self._writer = Writer(settings.tables_folder, settings.logger, self._dead_letters, self._faults)
         self._positions = new_consumer(settings.kafka, group_id=LOGGER_GROUP)  # asks for offsets; joins nothing
         self._next_offsets: dict[int, int] = {}
         self._owned: set[int] | None = None  # None: the group has not told us yet
@@ -65,6 +68,7 @@ class Logger:
             await app.stop()
         ended.cancel()
         await self._dead_letters.stop()
+        await self._faults.stop()
         await self._positions.stop()
 
     async def why_not_ready(self) -> str:

@@ -1,6 +1,7 @@
 """Outcomes as columns of an inference table. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -8,7 +9,8 @@ import pyarrow as pa
 from services.shared.envelope import Outcome
 
 ID = "databricks_request_id"
-DAY = "request_date"
+DAY, LEGACY_DAY = "request_date", "date"
+METADATA = ("endpoint_name", "model_name", "model_version")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years that Python's datetime has
 
@@ -29,6 +31,32 @@ COLUMNS = pa.schema(
         ("requester", pa.string()),
     ]
 )
+
+
+# databricks_surface §3.2: the columns of the tables of `auto_capture_config`.
+LEGACY_COLUMNS = pa.schema(
+    [
+        (ID, pa.string()),
+        ("client_request_id", pa.string()),
+        (LEGACY_DAY, pa.date32()),
+        ("timestamp_ms", pa.int64()),
+        ("status_code", pa.int32()),
+        ("sampling_fraction", pa.float64()),
+        ("execution_time_ms", pa.int64()),
+        ("request", pa.string()),
+        ("response", pa.string()),
+        ("request_metadata", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the rows of a table look like; `day` is the column it is partitioned by."""
+
+    columns: pa.Schema
+    day: str
+    to_rows: Callable[[Sequence[Outcome]], pa.Table]
 
 
 def to_rows(outcomes: Sequence[Outcome]) -> pa.Table:
@@ -55,6 +83,29 @@ def to_rows(outcomes: Sequence[Outcome]) -> pa.Table:
         },
         schema=COLUMNS,
     )
+
+
+def to_legacy_rows(outcomes: Sequence[Outcome]) -> pa.Table:
+    """As `to_rows`. An outcome that does not tell its model, from the log of an older version, has no metadata."""
+    return pa.table(
+        {
+            ID: [o.request_id for o in outcomes],
+            "client_request_id": [o.client_request_id for o in outcomes],
+            LEGACY_DAY: [received_at(o).date() for o in outcomes],
+            "timestamp_ms": [o.accepted_at_ms for o in outcomes],
+            "status_code": [o.status for o in outcomes],
+            "sampling_fraction": [1.0] * len(outcomes),
+            "execution_time_ms": [o.duration_ms for o in outcomes],
+            "request": [o.request for o in outcomes],
+            "response": [o.response for o in outcomes],
+            "request_metadata": [list(zip(METADATA, o.legacy or (), strict=False)) for o in outcomes],
+        },
+        schema=LEGACY_COLUMNS,
+    )
+
+
+CURRENT = Layout(COLUMNS, DAY, to_rows)
+LEGACY = Layout(LEGACY_COLUMNS, LEGACY_DAY, to_legacy_rows)
 
 
 def is_row(outcome: Outcome) -> bool:

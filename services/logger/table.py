@@ -18,7 +18,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from services.logger.recent_ids import RecentIds, Seen, least_id, parse_id
-from services.logger.rows import COLUMNS, DAY, ID, received_at, to_rows
+from services.logger.rows import CURRENT, ID, LEGACY, Layout, received_at
 from services.logger.settings import LoggerSettings
 from services.shared.envelope import Outcome
 
@@ -63,8 +63,8 @@ class InferenceTable:
     for that partition meanwhile, and the ids are loaded again (R5).
     """
 
-    def __init__(self, path: Path, settings: LoggerSettings) -> None:
-        """Open the table, or make it. Raises TableBroken or DiskFull."""
+    def __init__(self, path: Path, settings: LoggerSettings, wanted: Layout = CURRENT) -> None:
+        """Open the table, or make it with the layout `wanted`; one that is there keeps its own. Raises TableBroken or DiskFull."""
         self.path = path
         self._settings = settings
         self._commits = 0
@@ -72,7 +72,8 @@ class InferenceTable:
         self._recent: RecentIds | None = None
         self._vacuumed_at = time.monotonic()
         with _understood():
-            self._table = _open_or_make(path)
+            self._table = _open_or_make(path, wanted)
+            self._layout = layout_of(self._table)
 
     def append(self, deliveries: Sequence[Delivery]) -> Appended:
         """Append what the table has not got. A repeat appends nothing. Raises TableBroken or DiskFull; then nothing was appended.
@@ -107,7 +108,7 @@ class InferenceTable:
             max_commit_retries=COMMIT_RETRIES,
             app_transactions=[Transaction(_app_id(partition), offset) for partition, offset in last.items()],
         )
-        rows = to_rows([d.outcome for d in fresh])
+        rows = self._layout.to_rows([d.outcome for d in fresh])
         if not DeltaTable.is_deltatable(str(self.path)):
             raise TableBroken("the table is gone")  # a commit of an old handle would leave a log without a beginning
         try:
@@ -169,8 +170,9 @@ class InferenceTable:
         found = self._find([o.request_id for o in outcomes if not parse_id(o.request_id)[0]], None)
         if timed:
             since_ms = min(min(parse_id(o.request_id)[0], o.accepted_at_ms) for o in timed)
-            days = pc.field(DAY) >= datetime.fromtimestamp(since_ms / 1000, UTC).date()
-            found |= self._find([o.request_id for o in timed], days & (pc.field(DAY) <= max(received_at(o).date() for o in timed)))
+            day = pc.field(self._layout.day)
+            days = day >= datetime.fromtimestamp(since_ms / 1000, UTC).date()
+            found |= self._find([o.request_id for o in timed], days & (day <= max(received_at(o).date() for o in timed)))
         return found
 
     def _find(self, request_ids: Sequence[str], days: pc.Expression | None) -> set[str]:
@@ -212,14 +214,14 @@ def first_of_each(deliveries: Sequence[Delivery], recent: RecentIds, in_table: S
     return first
 
 
-def _open_or_make(path: Path) -> DeltaTable:
+def _open_or_make(path: Path, wanted: Layout) -> DeltaTable:
     path.mkdir(parents=True, exist_ok=True)
     if DeltaTable.is_deltatable(str(path)):
         return _open(path)
     if any(entry.name != "_delta_log" for entry in path.iterdir()):
         raise TableBroken("the folder holds something that is no Delta table")
     try:
-        DeltaTable.create(str(path), COLUMNS, mode="error", partition_by=[DAY], configuration=PROPERTIES)
+        DeltaTable.create(str(path), wanted.columns, mode="error", partition_by=[wanted.day], configuration=PROPERTIES)
     except DeltaError:
         if not DeltaTable.is_deltatable(str(path)):
             raise
@@ -229,9 +231,17 @@ def _open_or_make(path: Path) -> DeltaTable:
 
 def _open(path: Path) -> DeltaTable:
     table = DeltaTable(path)
-    if pa.schema(table.schema().to_arrow()) != COLUMNS:
-        raise TableBroken("the table's columns were altered")
+    layout_of(table)
     return table
+
+
+def layout_of(table: DeltaTable) -> Layout:
+    """Raises TableBroken where it has another than a logger made."""
+    columns = pa.schema(table.schema().to_arrow())
+    for layout in (CURRENT, LEGACY):
+        if columns.equals(layout.columns):
+            return layout
+    raise TableBroken("the table's columns were altered")
 
 
 def _app_id(partition: int) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from opentelemetry import metrics, trace
 
 from services.logger.dead_letters import DeadLetters
-from services.logger.rows import is_row
+from services.logger.rows import CURRENT, LEGACY, is_row
 from services.logger.settings import LoggerSettings
 from services.logger.table import Appended, Delivery, DiskFull, InferenceTable, TableBroken
+from services.logger.table_faults import TableFaults
 from services.shared.envelope import Headers, Outcome, pack_outcomes, unpack_outcomes
 from services.shared.errors import EnvelopeInvalid
 from services.shared.telemetry import LOGGED_REPEATS, LOGGED_ROWS, context_of
@@ -45,10 +46,11 @@ class OpenTable:
 class Writer:
     """One flush at a time. `write` returns when every outcome lies in its table or, where that cannot be, in the dead letters."""
 
-    def __init__(self, tables: Path, settings: LoggerSettings, dead_letters: DeadLetters) -> None:
+    def __init__(self, tables: Path, settings: LoggerSettings, dead_letters: DeadLetters, faults: TableFaults) -> None:
         self._folder = tables
         self._settings = settings
         self._dead_letters = dead_letters
+        self._faults = faults
         self._tables: dict[str, OpenTable] = {}
         self.trouble = ""  # why nothing is logged at the moment
         self._retry_at: dict[str, float] = {}  # failed tables → monotonic second of the next try
@@ -104,12 +106,14 @@ class Writer:
                 if tries_left == 0:
                     self._retry_at[name] = time.monotonic() + self._settings.table_retry_s
                     log.error("table failed, its rows are quarantined", extra={"table": name, "error": str(error)})
+                    await self._faults.failed(name, str(error))
                     raise
                 log.warning("append failed, trying again", extra={"table": name, "error": str(error)})
             else:
                 if self._retry_at.pop(name, None) is not None:
                     log.info("failed table works again", extra={"table": name})
                 self.trouble = ""
+                await self._faults.works(name)
                 return appended
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
@@ -117,7 +121,8 @@ class Writer:
     def _append_once(self, name: str, deliveries: Sequence[Delivery]) -> Appended:
         """In a thread. After an error the table is opened anew: only the disk knows what became of the append."""
         opened = self._tables.pop(name, None)
-        table = opened.table if opened else InferenceTable(self._folder.joinpath(*name.split(".")), self._settings)
+        wanted = LEGACY if deliveries[0].outcome.legacy else CURRENT
+        table = opened.table if opened else InferenceTable(self._folder.joinpath(*name.split(".")), self._settings, wanted)
         appended = table.append(deliveries)
         self._tables[name] = OpenTable(table, time.monotonic())
         return appended

@@ -132,6 +132,11 @@ class Endpoint:
         return config if config.enabled else None
 
     @property
+    def logs_legacy_rows(self) -> bool:
+        """Whether a table made for it now has the layout of `auto_capture_config` (databricks_surface §3.2)."""
+        return self.table is not None and not self.gateway.get("inference_table_config")
+
+    @property
     def rate_limits(self) -> tuple[RateLimit, ...]:
         return tuple(RateLimit.model_validate(limit) for limit in self.gateway.get("rate_limits", ()))
 

@@ -48,6 +48,7 @@ class ScoringRequest:
     results_to: str = ""  # Kafka topic for the result record, or "" for none
     results_partition: int = 0
     key: bytes = b""  # the record's own, carried on to the result; b"" for none
+    legacy_model: str = ""  # `name/version`, where the table has the legacy layout, whose rows tell it
     submission: str = ""  # by what its sender knows it: an id of theirs, or where its record lies; carried on to the result
 
 
@@ -79,13 +80,18 @@ class Outcome:
     served_entity_id: str
     requester: str
     traceparent: str
+    legacy: tuple[str, str, str] | None = None  # endpoint name, model name and version, where the table has the legacy layout
 
 
 _Types = tuple[type | tuple[type, ...], ...]
 _TEXT_OR_NONE = (str, NoneType)
 _REPLY_TYPES: _Types = (str, int, str, bytes, int, bool)
-_OUTCOME_TYPES: _Types = (str, _TEXT_OR_NONE, str, int, int, int, _TEXT_OR_NONE, _TEXT_OR_NONE, list, str, str, str)
-_CODES = Outcome.__match_args__.index("logging_error_codes")
+_OUTCOME_TYPES: _Types = (
+    *(str, _TEXT_OR_NONE, str, int, int, int, _TEXT_OR_NONE, _TEXT_OR_NONE, list, str, str, str),
+    (list, NoneType),
+)
+_OLDEST_OUTCOME = 12  # fields; what came later has defaults, so that records of an older version are read
+_CODES, _LEGACY = (Outcome.__match_args__.index(name) for name in ("logging_error_codes", "legacy"))
 _reply_fields = attrgetter(*ScoringReply.__match_args__)  # `astuple` copies deeply, at twenty times the price
 _outcome_fields = attrgetter(*Outcome.__match_args__)
 
@@ -118,6 +124,8 @@ def request_headers(request: ScoringRequest) -> list[tuple[str, bytes]]:
     if request.results_to:
         headers.append(("penstock-results-to", request.results_to.encode()))
         headers.append(("penstock-results-partition", b"%d" % request.results_partition))
+    if request.legacy_model:
+        headers.append(("penstock-legacy-model", request.legacy_model.encode()))
     if request.submission:
         headers.append(("penstock-submission", request.submission.encode()))
     return headers
@@ -177,6 +185,7 @@ def parse_request(headers: Headers, body: bytes | None, key: bytes | None = None
         results_to=results_to,
         results_partition=header_number(values, "penstock-results-partition") if results_to else 0,
         key=key or b"",
+        legacy_model=optional_header(values, "penstock-legacy-model"),
         submission=optional_header(values, "penstock-submission"),
     )
 
@@ -232,7 +241,13 @@ def to_outcome(request: ScoringRequest, reply: ScoringReply, client_request_id: 
         served_entity_id=request.served_entity_id,
         requester=request.requester,
         traceparent=request.traceparent,
+        legacy=(request.endpoint, *_name_and_version(request.legacy_model)) if request.legacy_model else None,
     )
+
+
+def _name_and_version(model: str) -> tuple[str, str]:
+    name, _, version = model.rpartition("/")
+    return name, version
 
 
 def pack_outcomes(outcomes: Iterable[Outcome]) -> Iterator[bytes]:
@@ -252,10 +267,18 @@ def pack_outcomes(outcomes: Iterable[Outcome]) -> Iterator[bytes]:
 
 def unpack_outcomes(packed: bytes) -> list[Outcome]:
     """Raises EnvelopeInvalid on bytes that `pack_outcomes` did not make."""
-    rows = _unpacked(packed, _OUTCOME_TYPES)
+    rows = _unpacked(packed, _OUTCOME_TYPES, _OLDEST_OUTCOME)
     for row in rows:
         row[_CODES] = tuple(row[_CODES])
+        if len(row) > _LEGACY and row[_LEGACY] is not None:
+            row[_LEGACY] = _three_texts(row[_LEGACY])
     return [Outcome(*row) for row in rows]
+
+
+def _three_texts(found: list[Any]) -> tuple[str, ...]:
+    if len(found) != 3 or not all(isinstance(text, str) for text in found):
+        raise EnvelopeInvalid("not what a row of the legacy layout tells of its model")
+    return tuple(found)
 
 
 def _array(packed_items: list[bytes]) -> bytes:
@@ -263,15 +286,16 @@ def _array(packed_items: list[bytes]) -> bytes:
     return header + b"".join(packed_items)
 
 
-def _unpacked(packed: bytes, types: _Types) -> list[list[Any]]:
+def _unpacked(packed: bytes, types: _Types, least: int | None = None) -> list[list[Any]]:
+    """`least`: how many of the fields there must be, where those that came later have defaults."""
     try:
         items = msgpack.unpackb(packed)
     except (ValueError, msgpack.UnpackException) as error:
         raise EnvelopeInvalid(f"not a pack: {error}") from error
-    if not isinstance(items, list) or not all(_fits(item, types) for item in items):
+    if not isinstance(items, list) or not all(_fits(item, types, least or len(types)) for item in items):
         raise EnvelopeInvalid("not a pack of the fields that were expected")
     return items
 
 
-def _fits(item: Any, types: _Types) -> bool:
-    return isinstance(item, list) and len(item) == len(types) and all(map(isinstance, item, types))
+def _fits(item: Any, types: _Types, least: int) -> bool:
+    return isinstance(item, list) and least <= len(item) <= len(types) and all(map(isinstance, item, types))

@@ -3,13 +3,13 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.asyncio import Redis
 
 from services.shared.control_events import LANES_PER_REPLICA
-from services.shared.topics import INGRESSES_KEY, pool_key, replica_key
+from services.shared.topics import INGRESSES_KEY, TABLE_FAULTS_KEY, pool_key, replica_key
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,21 @@ async def report_pool(redis: Redis, report: PoolReport) -> None:
 
 async def read_pools(redis: Redis, pool_ids: list[str]) -> list[PoolReport]:
     return await _read(redis, [pool_key(i) for i in pool_ids], PoolReport)
+
+
+async def report_table_fault(redis: Redis, table: str, message: str) -> None:
+    """Stays until it is forgotten: whoever mends a table may take days, and nothing is written to it meanwhile."""
+    await redis.hset(TABLE_FAULTS_KEY, table, message)
+
+
+async def forget_table_fault(redis: Redis, table: str) -> None:
+    await redis.hdel(TABLE_FAULTS_KEY, table)
+
+
+async def read_table_faults(redis: Redis) -> dict[str, str]:
+    """catalog.schema.table → why it cannot be written."""
+    found: Any = await redis.hgetall(TABLE_FAULTS_KEY)
+    return {table.decode(): message.decode() for table, message in found.items()}
 
 
 async def report_ingress(redis: Redis, report: IngressReport) -> None:

@@ -23,6 +23,7 @@ LOGGER_GROUP = "penstock.logger"
 
 KEPT_ANSWERS_KEY = "penstock:answers"  # sorted set: request id → when its answer is kept no more, in epoch ms
 INGRESSES_KEY = "penstock:ingresses"  # hash: ingress id → IngressReport
+TABLE_FAULTS_KEY = "penstock:table-faults"  # hash: catalog.schema.table → why it cannot be written
 NUDGE_CHANNEL = "penstock:nudge"  # pub/sub, best effort: pool ids with a request and no replica; lag stays the truth
 
 # A 16 MiB body, base64 growth of nothing (bytes stay bytes), plus headers; one number for topic, producer and consumer (traps H4).

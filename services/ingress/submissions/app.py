@@ -15,6 +15,7 @@ from services.ingress.submissions.batch_runner import BatchRunner
 from services.ingress.submissions.bulk_producer import BulkProducer
 from services.ingress.submissions.pools import Pools
 from services.ingress.submissions.scoring import Means
+from services.ingress.submissions.served_entities import ServedEntities
 from services.ingress.submissions.topic_bridge import TopicBridge
 from services.ingress.submissions.topic_reader import TopicReader
 from services.shared.endpoints import Endpoint, PublicTopics
@@ -58,7 +59,8 @@ async def run(settings: IngressServiceSettings) -> None:
     patience_ms = int(min(DEADLINE_H, settings.kafka.pool_retention_h) * HOUR_MS)
     means = Means(events, producer, pools, limiter, redis, patience_ms, settings.ingress.max_body_bytes)
     topics, batches = TopicBridge(events, make_topics, new_reader), BatchRunner(settings, events, means)
-    doors: Doors = {"topics": topics.run, "batches": batches.run}
+    entities = ServedEntities(events, settings.tables_folder)
+    doors: Doors = {"topics": topics.run, "batches": batches.run, "served-entities": entities.run}
     tasks = [vital(producer.run(), "bulk-producer"), vital(pools.run(), "reports"), vital(limiter.run(), "limits")]
     leading = asyncio.create_task(run_while_leading(leadership, doors), name="doors")
     tell_ready()

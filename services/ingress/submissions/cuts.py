@@ -24,6 +24,7 @@ class Cut:
     pool_id: str
     entity: str
     table: str
+    legacy_model: str = ""  # as the envelope's
 
 
 def item_id(batch_id: str, cut: Cut) -> str:

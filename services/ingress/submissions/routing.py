@@ -1,8 +1,6 @@
 """Whom a bulk request goes to: as over HTTP by the traffic split, but by a draw that is its id's own."""
 
-from dataclasses import replace
-
-from services.ingress.destinations import Destinations
+from services.ingress.destinations import Destinations, addressed_to
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.submissions.record_ids import draw_of
 from services.shared.endpoints import ControlState, Token
@@ -25,4 +23,4 @@ class Routing:
         if to.endpoint_id != request.endpoint_id:
             raise EndpointNotFound(request.endpoint)
         self._limiter.spend_own(to, self._caller)
-        return to.pool_id, replace(request, entity=to.entity, served_entity_id=to.served_entity_id, table=to.table)
+        return to.pool_id, addressed_to(to, request)

@@ -261,7 +261,9 @@ class Scoring:
         with suppress(PoolNotReady, NotServing, RateLimited):
             for item in items:
                 rows, to = item.rows, self._route()
-                cuts.append(Cut(rows.first, rows.count, item.scored, rows.round, now_ms(), to.pool_id, to.entity, to.table))
+                cuts.append(
+                    Cut(rows.first, rows.count, item.scored, rows.round, now_ms(), to.pool_id, to.entity, to.table, to.legacy_model)
+                )
         return cuts
 
     def _route(self) -> Destination:
@@ -287,6 +289,7 @@ class Scoring:
             attempt=1,
             body=body.content,
             results_to=BATCH_RESULTS,
+            legacy_model=cut.legacy_model,
             submission=self._batch.batch_id,
         )
 

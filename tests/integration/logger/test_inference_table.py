@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import polars
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from services.logger.rows import COLUMNS, ID
+from services.logger.rows import COLUMNS, ID, LEGACY, LEGACY_COLUMNS
 from services.logger.settings import LoggerSettings
 from services.logger.table import Delivery, InferenceTable, TableBroken
 from services.shared.envelope import new_request_id
@@ -45,6 +46,28 @@ def test_a_new_table_has_the_columns_the_properties_and_its_days_apart(path: Pat
     assert pa.schema(made.schema().to_arrow()) == COLUMNS
     assert made.metadata().configuration == {"delta.appendOnly": "true", "delta.enableChangeDataFeed": "true"}
     assert made.metadata().partition_columns == ["request_date"]
+
+
+def test_a_legacy_table_has_its_ten_columns_and_is_exactly_once_as_well(path: Path) -> None:
+    sent = ids(3)
+    legacy = [replace(d, outcome=replace(d.outcome, legacy=("churn", "scores", "3"))) for d in deliveries(10, *sent)]
+    InferenceTable(path, SETTINGS, LEGACY).append(legacy)
+    made = DeltaTable(path)
+    assert pa.schema(made.schema().to_arrow()) == LEGACY_COLUMNS
+    assert made.metadata().partition_columns == ["date"]
+    assert InferenceTable(path, LoggerSettings(dedupe_window_s=1e-6), LEGACY).append(legacy).repeats == 3
+    assert rows(path) == Counter(sent)
+    model = run_query(path.parents[2], "select distinct request_metadata['model_name'] m from main.churn.scores_payload").to_pylist()
+    assert model == [{"m": "scores"}]
+    assert list(made.to_pandas().columns) == polars.read_delta(str(path)).columns == LEGACY_COLUMNS.names
+
+
+def test_a_table_that_is_there_keeps_its_layout(path: Path) -> None:
+    InferenceTable(path, SETTINGS).append(deliveries(1, *ids(1)))
+    [delivery] = deliveries(2, *ids(1))
+    InferenceTable(path, SETTINGS, LEGACY).append([replace(delivery, outcome=replace(delivery.outcome, legacy=("churn", "scores", "3")))])
+    assert pa.schema(DeltaTable(path).schema().to_arrow()) == COLUMNS
+    assert rows(path).total() == 2
 
 
 def test_records_read_again_after_a_restart_add_nothing(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The writer on real Delta tables: one broken table stops no other."""
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,13 @@ from deltalake import DeltaTable, write_deltalake
 
 from services.logger.dead_letters import DeadLetters
 from services.logger.settings import LoggerSettings
+from services.logger.table_faults import TableFaults
 from services.logger.writer import Record, Writer
 from services.shared.envelope import Headers, new_request_id, pack_outcomes, unpack_outcomes
-from services.shared.settings import KafkaSettings
+from services.shared.presence import read_table_faults
+from services.shared.redis_clients import new_redis
+from services.shared.settings import KafkaSettings, RedisSettings
+from services.shared.topics import TABLE_FAULTS_KEY
 from tests.unit.logger.outcomes import outcome
 
 GOOD, BROKEN = "main.churn.good_payload", "main.churn.broken_payload"
@@ -28,6 +33,15 @@ class KeptLetters(DeadLetters):
         self.letters.append((value, error))
 
 
+@pytest.fixture
+async def faults(redis_settings: RedisSettings) -> AsyncIterator[TableFaults]:
+    redis = new_redis(redis_settings)
+    await redis.delete(TABLE_FAULTS_KEY)
+    faults = TableFaults(redis)
+    yield faults
+    await faults.stop()
+
+
 def record(offset: int, *tables: str) -> Record:
     return Record(0, offset, next(pack_outcomes([outcome(new_request_id(), table) for table in tables])), [])
 
@@ -36,18 +50,18 @@ def count(tables: Path, name: str) -> int:
     return len(DeltaTable(tables.joinpath(*name.split("."))).to_pyarrow_table(columns=["requester"]))
 
 
-async def test_the_rows_of_a_broken_table_are_quarantined_and_the_others_logged(tmp_path: Path) -> None:
+async def test_the_rows_of_a_broken_table_are_quarantined_and_the_others_logged(tmp_path: Path, faults: TableFaults) -> None:
     letters = KeptLetters()
     (tmp_path / "main" / "churn").mkdir(parents=True)
     (tmp_path / "main" / "churn" / "broken_payload").touch()
-    await Writer(tmp_path, HASTY, letters).write([record(0, GOOD, BROKEN, GOOD), record(1, BROKEN), record(2, "")])
+    await Writer(tmp_path, HASTY, letters, faults).write([record(0, GOOD, BROKEN, GOOD), record(1, BROKEN), record(2, "")])
     assert count(tmp_path, GOOD) == 2
     assert [[o.table for o in unpack_outcomes(value)] for value, _ in letters.letters] == [[BROKEN], [BROKEN]]
 
 
-async def test_a_failed_table_that_was_mended_is_used_again(tmp_path: Path) -> None:
+async def test_a_failed_table_that_was_mended_is_used_again(tmp_path: Path, faults: TableFaults) -> None:
     letters = KeptLetters()
-    writer = Writer(tmp_path, HASTY, letters)
+    writer = Writer(tmp_path, HASTY, letters, faults)
     fault = tmp_path / "main" / "churn" / "good_payload"
     fault.parent.mkdir(parents=True)
     fault.touch()
@@ -58,7 +72,23 @@ async def test_a_failed_table_that_was_mended_is_used_again(tmp_path: Path) -> N
     assert count(tmp_path, GOOD) == 1
 
 
-async def test_a_full_disk_is_waited_for_and_costs_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_table_is_told_until_a_logger_has_written_to_it(
+    tmp_path: Path, faults: TableFaults, redis_settings: RedisSettings
+) -> None:
+    redis = new_redis(redis_settings)
+    fault = tmp_path / "main" / "churn" / "good_payload"
+    fault.parent.mkdir(parents=True)
+    fault.touch()
+    await Writer(tmp_path, HASTY, KeptLetters(), faults).write([record(0, GOOD)])
+    told = await read_table_faults(redis)
+    assert list(told) == [GOOD]
+    fault.unlink()
+    await Writer(tmp_path, HASTY, KeptLetters(), TableFaults(redis)).write([record(1, GOOD)])
+    assert await read_table_faults(redis) == {}
+    await redis.aclose()
+
+
+async def test_a_full_disk_is_waited_for_and_costs_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: TableFaults) -> None:
     letters, full = KeptLetters(), iter([True, True, True, False])
 
     def fails_while_full(*arguments: object, **options: object) -> None:
@@ -67,7 +97,7 @@ async def test_a_full_disk_is_waited_for_and_costs_no_row(tmp_path: Path, monkey
         write_deltalake(*arguments, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr("services.logger.table.write_deltalake", fails_while_full)
-    await Writer(tmp_path, HASTY, letters).write([record(0, GOOD)])
+    await Writer(tmp_path, HASTY, letters, faults).write([record(0, GOOD)])
     assert letters.letters == []
     assert count(tmp_path, GOOD) == 1
 
@@ -82,8 +112,8 @@ async def test_a_full_disk_is_waited_for_and_costs_no_row(tmp_path: Path, monkey
         pytest.param(next(pack_outcomes([outcome("", GOOD)])), id="an outcome without id"),
     ],
 )
-async def test_what_is_no_outcome_goes_to_the_dead_letters_as_it_came(tmp_path: Path, value: bytes) -> None:
+async def test_what_is_no_outcome_goes_to_the_dead_letters_as_it_came(tmp_path: Path, value: bytes, faults: TableFaults) -> None:
     letters = KeptLetters()
-    await Writer(tmp_path, HASTY, letters).write([Record(0, 0, value, [])])
+    await Writer(tmp_path, HASTY, letters, faults).write([Record(0, 0, value, [])])
     assert [kept for kept, _ in letters.letters] == [value]
     assert os.listdir(tmp_path) == []

@@ -27,6 +27,9 @@ class NoReports(PoolWatch):
     def reports(self) -> dict[str, PoolReport]:
         return {}
 
+    def table_faults(self) -> dict[str, str]:
+        return {}
+
 
 def app_over(log: EventLog, registry: Registry, folder: Path, changes: int = 1_000) -> FastAPI:
     """Redis cannot be reached, and there is no producer."""

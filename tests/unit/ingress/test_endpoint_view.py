@@ -130,8 +130,23 @@ def test_the_captured_table_is_named() -> None:
         "schema_name": "ml",
         "table_name_prefix": "churn",
         "enabled": True,
-        "state": {"payload_table": {"name": "churn_payload"}},
+        "state": {"payload_table": {"name": "churn_payload", "status": "READY", "status_message": ""}},
     }
+
+
+@pytest.mark.parametrize(
+    ("faults", "status", "message"),
+    [
+        pytest.param({}, "READY", "", id="it is written"),
+        pytest.param({"main.ml.churn_payload": "the table is gone"}, "FAILED", "the table is gone", id="it cannot be written"),
+        pytest.param({"main.ml.other_payload": "the table is gone"}, "READY", "", id="another cannot"),
+    ],
+)
+def test_the_table_of_the_gateway_says_how_it_is(faults: dict[str, str], status: str, message: str) -> None:
+    table = TableConfig(catalog_name="main", schema_name="ml", table_name_prefix="churn").model_dump()
+    state = fold(created(config("1")).model_copy(update={"gateway": {"inference_table_config": table}}))
+    shown = detailed(state.endpoint("churn"), {}, faults=faults)["ai_gateway"]["inference_table_config"]
+    assert shown == table | {"state": {"payload_table": {"name": "churn_payload", "status": status, "status_message": message}}}
 
 
 def test_tags_description_and_ids_are_echoed() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.logger.rows import COLUMNS, is_row, to_rows
+from services.logger.rows import COLUMNS, LEGACY_COLUMNS, is_row, to_legacy_rows, to_rows
 from tests.unit.logger.outcomes import NOON_MS, TYPICAL
 
 ONE_MS_BEFORE_MIDNIGHT = NOON_MS + 12 * 3_600_000 - 1
@@ -59,6 +59,27 @@ def test_an_outcome_becomes_the_twelve_columns_of_databricks_table() -> None:
 )
 def test_each_field_has_its_column(changed: dict[str, Any], column: str, expected: object) -> None:
     assert to_rows([replace(TYPICAL, **changed)])[column].to_pylist() == [expected]
+
+
+def test_a_legacy_row_has_its_ten_columns_and_tells_its_model() -> None:
+    [row] = to_legacy_rows([replace(TYPICAL, legacy=("churn", "scores", "3"))]).to_pylist()
+    assert list(row) == LEGACY_COLUMNS.names
+    assert row == {
+        "databricks_request_id": TYPICAL.request_id,
+        "client_request_id": "order-7",
+        "date": date(2026, 2, 10),
+        "timestamp_ms": TYPICAL.accepted_at_ms,
+        "status_code": 200,
+        "sampling_fraction": 1.0,
+        "execution_time_ms": 12,
+        "request": '{"inputs": [[1.0]]}',
+        "response": '{"predictions": [0.5]}',
+        "request_metadata": [("endpoint_name", "churn"), ("model_name", "scores"), ("model_version", "3")],
+    }
+
+
+def test_a_legacy_row_of_an_older_log_has_no_metadata() -> None:
+    assert to_legacy_rows([TYPICAL])["request_metadata"].to_pylist() == [[]]
 
 
 def test_no_outcomes_are_no_rows_of_the_same_columns() -> None:

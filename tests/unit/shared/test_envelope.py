@@ -59,6 +59,7 @@ REQUESTS = st.builds(
     body=st.binary(max_size=50),
     results_to=MAYBE,
     key=st.binary(max_size=9),
+    legacy_model=MAYBE,
     submission=MAYBE,
 ).map(lambda request: replace(request, results_partition=len(request.results_to)))  # 0 where no result goes anywhere
 REPLIES = st.builds(ScoringReply, TEXT, st.integers(200, 599), TEXT, st.binary(max_size=50), st.integers(0, 9), st.booleans())
@@ -76,6 +77,7 @@ OUTCOMES = st.builds(
     served_entity_id=TEXT,
     requester=TEXT,
     traceparent=MAYBE,
+    legacy=st.none() | st.tuples(MAYBE, MAYBE, MAYBE),
 )
 # What a header or a pack may hold when somebody else wrote it.
 VALUES = st.recursive(
@@ -243,6 +245,22 @@ def test_a_row_carries_request_and_reply() -> None:
         REQUEST.request_id, "order-7", REQUEST.table, REQUEST.accepted_at_ms, 200, 12, '{"inputs": [[1.0]]}', '{"predictions": [0.5]}', (),
         "0" * 32, "ada", REQUEST.traceparent,
     )  # fmt: skip
+
+
+def test_a_row_of_a_legacy_table_carries_its_model() -> None:
+    row = to_outcome(replace(REQUEST, legacy_model="ml.scores/3"), REPLY, None, 1)
+    assert row.legacy == ("churn", "ml.scores", "3")
+    assert [o for pack in pack_outcomes([row]) for o in unpack_outcomes(pack)] == [row]
+
+
+def test_outcomes_of_an_older_version_are_read() -> None:
+    row = to_outcome(REQUEST, REPLY, None, 1)
+    fields = [getattr(row, name) for name in Outcome.__match_args__[:12]]
+    assert unpack_outcomes(msgpack.packb([fields])) == [row]
+    with pytest.raises(EnvelopeInvalid):
+        unpack_outcomes(msgpack.packb([fields[:11]]))
+    with pytest.raises(EnvelopeInvalid):
+        unpack_outcomes(msgpack.packb([[*fields, ["churn", "scores"]]]))
 
 
 def test_a_client_id_with_a_lone_surrogate_can_be_packed() -> None:
