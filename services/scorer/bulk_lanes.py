@@ -21,8 +21,8 @@ class BulkLanes:
     In the online worker an evaluation of 50 ms would hold up whoever comes meanwhile; a process of its own can be interrupted.
     """
 
-    def __init__(self, new_lanes: Callable[[], Lanes], online: Lanes, freed: asyncio.Event, idle_s: float = IDLE_S) -> None:
-        """`freed` is also set by `online`."""
+    def __init__(self, new_lanes: Callable[[asyncio.Event], Lanes], online: Lanes, freed: asyncio.Event, idle_s: float = IDLE_S) -> None:
+        """`freed` is set by `online` and, since they are given it, by the lanes made here."""
         self._new_lanes = new_lanes
         self._online = online
         self._idle_s = idle_s
@@ -80,7 +80,7 @@ class BulkLanes:
         """The online worker has loaded the same model, so what keeps this one from it may pass: memory, say."""
         pause_s = FIRST_PAUSE_S
         while True:
-            lanes = self._new_lanes()
+            lanes = self._new_lanes(self.freed)
             try:
                 await lanes.start()
             except DeploymentFailed as error:

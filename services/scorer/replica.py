@@ -168,7 +168,7 @@ class Replica:
             raise
         build_log.write(f"The model is loaded. {self._lanes.policy}")
         bulk = replace(spec, scratch=scratch / BULK_SCRATCH, yields=True)
-        self._bulk_lanes = BulkLanes(lambda: self._new_lanes(bulk, self._bulk_meter), self._lanes, bulk_freed)
+        self._bulk_lanes = BulkLanes(lambda freed: self._new_lanes(bulk, self._bulk_meter, beside=freed), self._lanes, bulk_freed)
         return self._lanes, self._bulk_lanes
 
     def _new_lanes(self, spec: WorkerSpec, meter: EvaluationMeter, beside: asyncio.Event | None = None) -> Lanes:

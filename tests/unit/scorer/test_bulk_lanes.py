@@ -21,6 +21,7 @@ class FakeLanes:
         self.waiting, self.in_flight, self.is_row_wise, self.failures = waiting, in_flight, is_row_wise, failures
         self.capacity = 7
         self.taken: list[Job] = []
+        self.freed: asyncio.Event | None = None
         self.stopped = False
 
     async def start(self) -> None:
@@ -40,7 +41,12 @@ class FakeLanes:
 
 @asynccontextmanager
 async def running(new_lanes: Callable[[], FakeLanes], online: FakeLanes, idle_s: float = 60.0) -> AsyncIterator[BulkLanes]:
-    bulk = BulkLanes(lambda: cast(Lanes, new_lanes()), cast(Lanes, online), asyncio.Event(), idle_s)
+    def made(freed: asyncio.Event) -> Lanes:
+        lanes = new_lanes()
+        lanes.freed = freed
+        return cast(Lanes, lanes)
+
+    bulk = BulkLanes(made, cast(Lanes, online), asyncio.Event(), idle_s)
     task = asyncio.create_task(bulk.run())
     await settle()
     yield bulk
@@ -61,6 +67,15 @@ async def test_room(online: FakeLanes, own: FakeLanes, capacity: int) -> None:
         bulk.submit([job(SMALL, [])])
         await settle()
         assert bulk.capacity == capacity
+
+
+async def test_the_host_hears_of_room_in_the_bulk_worker_at_once() -> None:
+    """It once heard of the online worker's alone, and waited for its next poll: 256 small records a poll, 5 polls a second."""
+    own = FakeLanes()
+    async with running(lambda: own, FakeLanes()) as bulk:
+        bulk.submit([job(SMALL, [])])
+        await settle()
+        assert own.freed is bulk.freed
 
 
 async def test_a_worker_comes_with_work_and_goes_without() -> None:
