@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -21,8 +21,9 @@ from services.ingress.rate_limiter import RateLimiter
 from services.ingress.submissions.bulk_producer import BulkProducer, PoolRetired
 from services.ingress.submissions.conclusion import SETTLED
 from services.ingress.submissions.cuts import CUTS, Cut, CutLog, parts_of, read_cuts
+from services.ingress.submissions.items import Item, ItemReader, Rows
 from services.ingress.submissions.ledger import Ledger, restored
-from services.ingress.submissions.pace import MAX_BODY_BYTES, MOST_ROWS, Foresight, Pace
+from services.ingress.submissions.pace import Foresight, Pace
 from services.ingress.submissions.pools import Pools
 from services.ingress.submissions.preparation import ROWS
 from services.ingress.submissions.row_file import Body, RowFile
@@ -41,7 +42,6 @@ from services.shared.topics import BATCH_RESULTS
 MOST_AT_ONCE = 32  # items that are cut, stored and sent together
 LOOK_S = 0.5  # between two looks at what nobody tells: room, routes, limits
 TELL_S = 1.0
-SLACK = 0.9  # the rows that are left may be longer than those that were
 NOTHING_ASKED = b'{"predictions": []}'
 
 TOO_LARGE = b'{"error_code": "BAD_REQUEST", "message": "The row is larger than a request to the model may be.", "details": []}'
@@ -63,21 +63,6 @@ class Means:
     max_body_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What is to be cut next, and how often it was before."""
-
-    first: int
-    count: int
-    round: int
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    rows: Rows
-    scored: int  # those that are asked for
-
-
 class Scoring:
     """`take` is called for each result as it is read, `keep` before its offset is committed, `run` by who wants it done."""
 
@@ -85,19 +70,18 @@ class Scoring:
         """Goes on where an earlier process ended. The rows are prepared; files are read, so this belongs in a thread."""
         self._batch = batch
         self._order = order
-        self._params = order.params
         self._owner = Token("", batch.owner, batch.owner_kind)
         self._folder = folder
         self._means = means
-        self._rows = RowFile(folder / ROWS)
+        rows = RowFile(folder / ROWS)
+        self._items = ItemReader(rows, order.params)
         self._cuts, self._settled = CutLog(folder / CUTS), SettledLog(folder / SETTLED)
         words = [(word.first, word.status) for word in read_settled(folder / SETTLED)]
-        self._ledger: Ledger = restored(batch.batch_id, self._rows.rows, read_cuts(folder / CUTS), words)
+        self._ledger: Ledger = restored(batch.batch_id, rows.rows, read_cuts(folder / CUTS), words)
         self._held: dict[str, Cut] = {}  # perhaps sent by an earlier process, to pools that take nothing any more
         self._again: list[Rows] = []
         self._destinations = Destinations()
         self._pace, self._foresight = Pace(), Foresight()
-        self._most_rows = MOST_ROWS  # that a body holds
         self._news = asyncio.Event()
         self._told_at = float("-inf")
         self._fault: OSError | None = None
@@ -174,7 +158,7 @@ class Scoring:
     async def _send_again(self) -> None:
         """What an earlier process cut and is not answered: under its own id, so that it is one request however often it arrives."""
         for request_id, cut in list(self._ledger.open.items()):
-            body = await asyncio.to_thread(self._body, cut.first, cut.count)
+            body = await asyncio.to_thread(self._items.body, cut.first, cut.count)
             try:
                 await self._means.producer.send(cut.pool_id, self._request(request_id, cut, body))
             except PoolRetired:
@@ -194,21 +178,22 @@ class Scoring:
     async def _cut_some(self) -> bool:
         """Whether there was anything to cut, and room and leave to send it."""
         room = min(MOST_AT_ONCE, self._room(), self._pace.most_open - len(self._ledger.open))
-        items = await asyncio.to_thread(self._read, self._again[: max(0, room)], room)
-        cuts = self._routed([item for item, _ in items])
+        rows = self._pace.rows_of_next
+        items = await asyncio.to_thread(self._items.read, self._again[: max(0, room)], self._ledger.next_row, rows, room)
+        cuts = self._routed(items)
         if not cuts:
             return False
         await asyncio.to_thread(self._cuts.append, cuts)
         del self._again[: sum(cut.round > 0 for cut in cuts)]
         sent = []
-        for request_id, cut, (_, body) in zip(self._ledger.add(cuts), cuts, items, strict=False):
+        for request_id, cut, item in zip(self._ledger.add(cuts), cuts, items, strict=False):
             if not cut.scored:
                 self._settle(request_id, OK, NOTHING_ASKED, "")
-            elif len(body.content) > self._means.max_body_bytes:
+            elif len(item.body.content) > self._means.max_body_bytes:
                 self._settle(request_id, BAD_REQUEST, TOO_LARGE, "")
             else:
                 try:
-                    sent.append(self._means.producer.hand_over(cut.pool_id, self._request(request_id, cut, body)))
+                    sent.append(self._means.producer.hand_over(cut.pool_id, self._request(request_id, cut, item.body)))
                 except PoolRetired:
                     self._cut_again(request_id, apart=False)
         await asyncio.gather(*map(asyncio.shield, sent))
@@ -227,33 +212,6 @@ class Scoring:
         if endpoint is None:
             raise EndpointNotFound(self._batch.endpoint_id)
         return endpoint
-
-    def _read(self, again: Sequence[Rows], room: int) -> list[tuple[Item, Body]]:
-        """The next items: those to be cut again, then rows that never were, as many as an item should hold."""
-        found: list[tuple[Item, Body]] = []
-        at = self._ledger.next_row
-        while len(found) < room and (len(found) < len(again) or at < self._rows.rows):
-            if len(found) < len(again):
-                rows = again[len(found)]
-            else:
-                rows = Rows(at, min(self._pace.rows_of_next, self._most_rows, self._rows.rows - at), 0)
-            rows, scored, body = self._fitting(rows)
-            at = max(at, rows.first + rows.count)
-            found.append((Item(rows, scored), body))
-        return found
-
-    def _fitting(self, rows: Rows) -> tuple[Rows, int, Body]:
-        """As many of the rows as a body should hold, though one at least; of rows that were cut before, all."""
-        while True:
-            part = self._rows.part(rows.first, rows.count)
-            body = part.body(self._params)
-            self._most_rows = max(1, int(rows.count * SLACK * MAX_BODY_BYTES / len(body.content)))
-            if rows.round or rows.count == 1 or len(body.content) <= MAX_BODY_BYTES:
-                return rows, part.scored, body
-            rows = replace(rows, count=min(rows.count - 1, self._most_rows))
-
-    def _body(self, first: int, count: int) -> Body:
-        return self._rows.part(first, count).body(self._params)
 
     def _routed(self, items: Sequence[Item]) -> list[Cut]:
         """As many of them as may be sent now. Raises EndpointNotFound."""

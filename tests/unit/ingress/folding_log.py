@@ -18,7 +18,9 @@ class FoldingLog(EventLog):
         return self._state
 
     async def publish(self, event: ControlEvent) -> ControlState:
-        self._state = apply_event(self._state, self._state.next_offset, event)
+        async with self._folded:
+            self._state = apply_event(self._state, self._state.next_offset, event)
+            self._folded.notify_all()
         if verdict := self._state.verdicts[event.event_id]:
             raise verdict
         return self._state
