@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from bench.bulk import run_bulk
 from bench.campaign import MODELS, SYSTEMS, Campaign, Plan
 from bench.hops import run_hops
 from bench.load import LoadToolMissing
@@ -62,6 +63,17 @@ def hops(
 ) -> None:
     """CPU time per request of every hop."""
     run_hops(console, model, connections, seconds, state, _pairs(settings), _pairs(variables))
+
+
+@app.command()
+def bulk(
+    model: str = typer.Option("linear", help="linear, forest, echo or waiting"),
+    rows: int = typer.Option(1_000_000, help="Rows of the batch."),
+    per_second: float = typer.Option(100, help="Online requests a second."),
+    seconds: float = typer.Option(20.0, help="Seconds of each online load."),
+) -> None:
+    """What a batch costs online callers, and what it gets."""
+    run_bulk(console, prepare(console, []), model, rows, per_second, seconds)
 
 
 @app.command()

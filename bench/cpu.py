@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-HOPS = ("ingress", "scorer host", "model worker", "kafka", "redis", "logger", "scaler", "mlflow", "supervisor")
+HOPS = ("ingress", "submissions", "scorer host", "model worker", "kafka", "redis", "logger", "scaler", "mlflow", "supervisor")
 _HOP_OF_KIND = {"scorer": "scorer host"}
 
 CpuTimes = dict[tuple[str, int], float]  # (hop, pid) → seconds since the process began

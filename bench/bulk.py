@@ -1,0 +1,174 @@
+"""What bulk work costs those who ask online, and what it gets: `python -m bench bulk`."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from bench.cpu import cpu_times, used_s
+from bench.load import Load, Target, open_loop
+from bench.models import COLUMNS, request_body, saved_model
+from bench.penstock import Stack, own_stack
+from bench.places import BUILT
+
+LOCAL_ROWS_AT_ONCE = 10_000  # as Arrow hands them to `mlflow.pyfunc.spark_udf`
+SETTLE_S = 3.0
+PATIENCE_S = 900.0
+BULK_SETTINGS: Mapping[str, str] = {"PENSTOCK_SCALER_IDLE_TO_ZERO_S": "3600"}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that has ended. `scoring_s` is from the first row settled to the end, `whole_s` from its submission."""
+
+    rows: int
+    failed: int
+    scoring_s: float
+    whole_s: float
+
+    @property
+    def per_second(self) -> float:
+        return self.rows / self.scoring_s
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`online_cpu_s` a second: what serving the online requests alone kept busy, in cores."""
+
+    before: Load
+    beside: Load
+    after: Load
+    alone: Batch
+    shared: Batch
+    online_cores: float
+    local_per_second: float
+    cores: int
+
+    @property
+    def p99_ratio(self) -> float:
+        return self.beside.p99_ms / ((self.before.p99_ms + self.after.p99_ms) / 2)
+
+    @property
+    def share_of_rest(self) -> float:
+        """Bulk rows/s beside online requests, of what the cores that those leave would score."""
+        return self.shared.per_second / (self.alone.per_second * (1 - self.online_cores / self.cores))
+
+
+def run_bulk(console: Console, oha: Path, model: str, rows: int, per_second: float, seconds: float) -> None:
+    """Online alone, bulk alone, both, online alone again; and the same rows in one process without Penstock."""
+    folder, body, table = saved_model(model, BUILT / "models"), BUILT / "body.json", BUILT / f"rows-{rows}.parquet"
+    body.write_bytes(request_body())
+    if not table.exists():
+        rows_of(rows).to_parquet(table)
+    local = local_per_second(folder, table)
+    with own_stack(BULK_SETTINGS) as stack, stack.serving(model, folder) as endpoint:
+        target = Target(stack.url(endpoint), body, token=stack.token)
+        console.print("each part takes a while: online alone, bulk alone, both, online alone")
+        open_loop(oha, target, per_second, SETTLE_S)
+        began = cpu_times(stack.status())
+        before = open_loop(oha, target, per_second, seconds)
+        online_cores = used_s(began, cpu_times(stack.status())) / before.duration_s + before.tool_cpu_s / before.duration_s
+        alone = score(stack, endpoint, table)
+        shared, beside = score_beside(stack, endpoint, table, lambda: open_loop(oha, target, per_second, seconds))
+        time.sleep(SETTLE_S)
+        after = open_loop(oha, target, per_second, seconds)
+    show(console, model, per_second, Found(before, beside, after, alone, shared, online_cores, local, os.cpu_count() or 1))
+
+
+def rows_of(count: int) -> pd.DataFrame:
+    return pd.DataFrame(np.random.default_rng(7).normal(size=(count, len(COLUMNS))), columns=COLUMNS)
+
+
+def local_per_second(folder: Path, table: Path) -> float:
+    """Rows/s of the model alone, in this process, read and asked as a batch job does."""
+    model, began = mlflow.pyfunc.load_model(str(folder)), time.perf_counter()
+    frame = pd.read_parquet(table)
+    for first in range(0, len(frame), LOCAL_ROWS_AT_ONCE):
+        model.predict(frame.iloc[first : first + LOCAL_ROWS_AT_ONCE])
+    return len(frame) / (time.perf_counter() - began)
+
+
+def score(stack: Stack, endpoint: str, table: Path) -> Batch:
+    """Submit and wait. Raises AssertionError for a batch that has failed."""
+    with httpx.Client(base_url=stack.host, headers={"Authorization": f"Bearer {stack.token}"}, timeout=300) as client:
+        began, batch_id = time.monotonic(), submit(client, endpoint, table)
+        first_at = wait(client, endpoint, batch_id, lambda seen: seen["counts"]["succeeded"] > 0 or _ended(seen))
+        ended_at = wait(client, endpoint, batch_id, _ended)
+        seen = client.get(_path(endpoint, batch_id)).json()
+    assert seen["state"] == "SUCCEEDED", seen
+    return Batch(seen["counts"]["rows"], seen["counts"]["failed"], max(1e-3, ended_at - first_at), ended_at - began)
+
+
+def score_beside(stack: Stack, endpoint: str, table: Path, online: Any) -> tuple[Batch, Load]:
+    """The batch and the online load at once: the load begins when the first row is settled."""
+    batches: list[Batch] = []
+    scoring = Thread(target=lambda: batches.append(score(stack, endpoint, table)))
+    with httpx.Client(base_url=stack.host, headers={"Authorization": f"Bearer {stack.token}"}, timeout=60) as client:
+        known = {seen["batch_id"] for seen in client.get(_path(endpoint)).json()["batches"]}
+        scoring.start()
+        give_up_at = time.monotonic() + PATIENCE_S
+        while not any(b["counts"]["succeeded"] for b in client.get(_path(endpoint)).json()["batches"] if b["batch_id"] not in known):
+            assert time.monotonic() < give_up_at, "no row was scored"
+            time.sleep(0.2)
+        load = online()
+    scoring.join()
+    assert batches, "the batch has failed"
+    return batches[0], load
+
+
+def submit(client: httpx.Client, endpoint: str, table: Path) -> str:
+    headers = {"Content-Type": "application/vnd.apache.parquet"}
+    with table.open("rb") as rows:
+        taken = client.post(_path(endpoint), content=rows, headers=headers)
+    batch_id: str = taken.raise_for_status().json()["batch_id"]
+    return batch_id
+
+
+def wait(client: httpx.Client, endpoint: str, batch_id: str, until: Any) -> float:
+    """The moment, in monotonic seconds, when it was seen."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not until(client.get(_path(endpoint, batch_id)).raise_for_status().json()):
+        assert time.monotonic() < give_up_at, f"batch {batch_id} does not go on"
+        time.sleep(0.2)
+    return time.monotonic()
+
+
+def _ended(seen: Mapping[str, Any]) -> bool:
+    return "end_timestamp" in seen
+
+
+def _path(endpoint: str, batch_id: str = "") -> str:
+    return f"/api/2.0/serving-endpoints/{endpoint}/batches" + (f"/{batch_id}" if batch_id else "")
+
+
+def show(console: Console, model: str, per_second: float, found: Found) -> None:
+    online = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for title in (f"{per_second:g} online requests/s", "p50 ms", "p99 ms", "failed"):
+        online.add_column(title, justify="left" if "online" in title else "right")
+    for name, load in (("alone", found.before), ("beside bulk work", found.beside), ("alone, after it", found.after)):
+        online.add_row(name, f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}", str(load.failed))
+    bulk = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for title in (f"{found.alone.rows:,} rows of {model}", "rows/s", "s from submission", "rows failed"):
+        bulk.add_column(title, justify="left" if "rows of" in title else "right")
+    for name, batch in (("alone", found.alone), ("beside online requests", found.shared)):
+        bulk.add_row(name, f"{batch.per_second:,.0f}", f"{batch.whole_s:.0f}", str(batch.failed))
+    bulk.add_row("one process without Penstock", f"{found.local_per_second:,.0f}", "", "")
+    console.print(online)
+    console.print()
+    console.print(bulk)
+    console.print(
+        f"\nonline p99 beside bulk work: {found.p99_ratio:.2f} × alone; online alone keeps {found.online_cores:.2f} of {found.cores} cores "
+        f"busy, and bulk work gets {found.share_of_rest:.0%} of what they leave",
+        highlight=False,
+        soft_wrap=True,
+    )
