@@ -18,7 +18,8 @@ from databricks.sdk.service.serving import (
 from rich import box
 from rich.table import Table
 
-from services.cli.demo.ledger import Answered, EntitySummary, Logged, differences, summarise, summary_faults, wrong_answers
+from services.cli.demo.batch import COPIES, batch_table, read_batch, score_batch
+from services.cli.demo.ledger import Answered, EntitySummary, Logged, batch_faults, differences, summarise, summary_faults, wrong_answers
 from services.cli.demo.models import MODEL_NAME, HeldOut, RegisteredModel, train_and_register
 from services.cli.demo.steps import console, step
 from services.cli.demo.topics import score_by_topic
@@ -50,10 +51,16 @@ def do_the_job(stack: dict[str, Any]) -> list[str]:
     every = answered + submitted
     with step("wait for the rows in Delta"):
         logged = _read_rows(Path(stack["tables"]), table, _entity_names(workspace), len(every))
+    results = f"{table.removesuffix('_payload')}_batch"
+    with step(f"score {len(held_out.labels) * COPIES:,} rows as one batch over REST, from a Parquet file into a table"):
+        score_batch(workspace, ENDPOINT, held_out, results)
+        scored = read_batch(Path(stack["tables"]), results)
     summaries = summarise(logged, {a.client_request_id: a.rows for a in every}, held_out.labels, local, shares)
     _print_summary(summaries, answered, table)
+    console.print(batch_table(scored, results))
     wrong = [f"{request} was answered other than the model predicts locally" for request in wrong_answers(every, local)]
-    return wrong + differences(every, logged) + summary_faults(summaries)
+    faults = batch_faults(scored, len(held_out.labels) * COPIES, local)
+    return wrong + faults + differences(every, logged) + summary_faults(summaries)
 
 
 def _create(workspace: WorkspaceClient, models: list[RegisteredModel], shares: dict[str, int]) -> str:

@@ -44,6 +44,17 @@ class EntitySummary:
     expected_accuracy: float
 
 
+@dataclass(frozen=True, slots=True)
+class BatchSummary:
+    """Rows of a batch's results that are alike: who answered, which held-out row it was, and what was predicted."""
+
+    entity: str
+    row: int
+    prediction: int | None
+    rows: int
+    errors: int
+
+
 def wrong_answers(answered: Sequence[Answered], local: Mapping[str, Sequence[int]]) -> list[str]:
     """Requests whose answer is not what that entity's model predicts locally for the same rows."""
     return [a.client_request_id for a in answered if a.predictions != [local[a.entity][row] for row in a.rows]]
@@ -110,6 +121,14 @@ def summary_faults(summaries: Sequence[EntitySummary]) -> list[str]:
         if s.accuracy != s.expected_accuracy:
             faults.append(f"{s.entity} has accuracy {s.accuracy:.4f} in the table, {s.expected_accuracy:.4f} locally")
     return faults
+
+
+def batch_faults(found: Sequence[BatchSummary], rows: int, local: Mapping[str, Sequence[int]]) -> list[str]:
+    """In words, where the results of a batch of so many rows are not what the models predict locally."""
+    counted = sum(summary.rows for summary in found)
+    faults = [] if counted == rows else [f"the batch has {counted} results, expected {rows}"]
+    wrong = sum(s.rows for s in found if s.errors or s.entity not in local or s.prediction != local[s.entity][s.row])
+    return [*faults, f"{wrong} results of the batch are other than the model predicts locally"] if wrong else faults
 
 
 def _accuracy(predictions: Sequence[int], labels: Sequence[int]) -> float:
