@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 from databricks.sdk import WorkspaceClient
+from rich import box
 from rich.table import Table
 
 from services.cli.demo.ledger import BatchSummary
 from services.cli.demo.models import HeldOut
-from services.cli.layout import table
 from services.shared.queries import run_query
 
 COPIES = 100
@@ -45,8 +45,9 @@ def read_batch(tables: Path, output_table: str) -> list[BatchSummary]:
 
 
 def batch_table(found: list[BatchSummary], output_table: str) -> Table:
-    laid = table("served entity", "rows", "errors", right=("rows", "errors"))
-    laid.title, laid.title_justify = f"\nfrom {output_table}", "left"
+    laid = Table(title=f"from {output_table}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("served entity", "rows", "errors"):
+        laid.add_column(name, justify="left" if name == "served entity" else "right")
     for entity in sorted({summary.entity for summary in found}):
         mine = [summary for summary in found if summary.entity == entity]
         laid.add_row(entity, f"{sum(s.rows for s in mine):,}", str(sum(s.errors for s in mine)))
