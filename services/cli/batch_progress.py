@@ -73,8 +73,9 @@ class Lines:
 
 
 def estimate_of(batch: Mapping[str, Any]) -> str:
-    ends_ms = batch.get("estimated_end_timestamp")
-    return f"until about {instant(ends_ms)}" if ends_ms else ""
+    """Nothing once it is over: the results are being written then."""
+    ends_ms = batch.get("estimated_end_timestamp", 0)
+    return f"until about {instant(ends_ms)}" if ends_ms > time.time() * 1000 else ""
 
 
 def _asked(workspace: Workspace, path: str) -> Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from services.cli.batch import batches
 from services.cli.batch_orders import order_of
-from services.cli.batch_progress import Lines, follow
+from services.cli.batch_progress import Lines, estimate_of, follow
 from services.cli.batch_views import batch_table, detail_view, outcome_of
 from services.cli.failures import ApiRefusal, StackFailure
 from services.cli.workspace import Workspace
@@ -132,6 +132,12 @@ def test_who_waits_sees_how_far_it_is_and_how_it_ended(monkeypatch: pytest.Monke
     assert (set(workspace.asked), 7.0 in slept) == ({"/api/2.0/serving-endpoints/churn/batches/b-1"}, True)
     told = capsys.readouterr().err.splitlines()
     assert told == ["pending: 0 rows", "running: 1 of 1,000 rows", "succeeded: 1,000 of 1,000 rows"], "a line a state, not a call"
+
+
+def test_an_estimate_is_told_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
+    assert estimate_of(batch(estimated_end_timestamp=1_700_000_060_000)).startswith("until about 2023-11-")
+    assert estimate_of(batch(estimated_end_timestamp=1_699_999_999_000)) == estimate_of(batch()) == ""
 
 
 def test_a_refusal_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
