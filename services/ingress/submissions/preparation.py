@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from services.ingress.statement_folder import leave
 from services.ingress.submissions.apart import NICENESS, alone, run_apart
-from services.ingress.submissions.inputs import of_batches, read_input
+from services.ingress.submissions.blocks import of_batches
+from services.ingress.submissions.inputs import read_input
 from services.ingress.submissions.row_file import FILE, Kept, write_rows
 from services.shared.errors import ParameterInvalid
 from services.shared.queries import QueryRefused, query_reader

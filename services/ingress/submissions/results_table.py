@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from services.ingress.submissions.inputs import BLOCK_ROWS
+from services.ingress.submissions.blocks import BLOCK_ROWS
 
 PROPERTIES = {"delta.enableChangeDataFeed": "true"}
 

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.ingress.submissions.blocks import Input, RowForm
 from services.ingress.submissions.column_types import common_text_type, from_texts, settled_type, type_in_texts
-from services.ingress.submissions.inputs import Input, RowForm
 from services.ingress.submissions.json_texts import joined, json_texts
 from services.shared.errors import ParameterInvalid
 from services.shared.settings import GIB

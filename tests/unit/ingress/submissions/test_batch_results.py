@@ -9,7 +9,8 @@ import pytest
 from deltalake import DeltaTable
 
 from services.ingress.submissions.batch_results import Written, write_results
-from services.ingress.submissions.inputs import of_batches, read_input
+from services.ingress.submissions.blocks import of_batches
+from services.ingress.submissions.inputs import read_input
 from services.ingress.submissions.results_table import TableRefused, write_table
 from services.ingress.submissions.row_file import RowFile, write_rows
 from services.ingress.submissions.settled import Settled

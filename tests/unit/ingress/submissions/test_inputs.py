@@ -48,6 +48,9 @@ JSON_BODIES = [
     pytest.param("INLINE", b'{"dataframe_records": [{"a": 1}, {"a": 2}]}', split(["a"], [1], [2]), id="inline records"),
     pytest.param("INLINE", json.dumps(split(["a", "b"], [1, 2])).encode(), split(["a", "b"], [1, 2]), id="an inline frame"),
     pytest.param("INLINE", b'{"instances": [[1], [2]]}', {"inputs": [[1], [2]]}, id="inline instances"),
+    pytest.param("INLINE", b'{"instances": [{"a": 1}, {"a": 2}]}', split(["a"], [1], [2]), id="inline instances with names"),
+    pytest.param("INLINE", b'{"inputs": [{"a": 1}, {"b": 2}]}', {"inputs": [{"a": 1}, {"b": 2}]}, id="inline objects that are no records"),
+    pytest.param("PARQUET", parquet(m=pa.array([[("x", 1)]], pa.map_(pa.string(), pa.int64()))), split(["m"], [{"x": 1}]), id="a map"),
     pytest.param("PARQUET", parquet(a=[1], __index_level_0__=[7]), split(["a"], [1]), id="a pandas frame without its index"),
     pytest.param("PARQUET", parquet(a=[1, None], b=["x", "y"]), split(["a", "b"], [1, "x"], [None, "y"]), id="a Parquet file"),
 ]

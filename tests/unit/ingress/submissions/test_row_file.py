@@ -9,7 +9,8 @@ import pytest
 from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
 from mlflow.types import ColSpec, DataType, Schema
 
-from services.ingress.submissions.inputs import BLOCK_BYTES, BLOCK_ROWS, of_batches, read_input
+from services.ingress.submissions.blocks import BLOCK_BYTES, BLOCK_ROWS, of_batches
+from services.ingress.submissions.inputs import read_input
 from services.ingress.submissions.row_file import Kept, RowFile, to_body, write_rows
 from services.shared.errors import ParameterInvalid
 from services.shared.settings import MIB
