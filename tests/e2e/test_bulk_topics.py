@@ -1,5 +1,6 @@
 """Bulk work over an endpoint's public topics: the clients of docs/bulk.md as they stand there, and what is killed meanwhile."""
 
+import asyncio
 import json
 import os
 import re
@@ -58,8 +59,8 @@ async def test_the_clients_of_the_docs_get_their_answers_and_rows(stack: Stack, 
     lines = [line.split("\t") for line in told.splitlines() if "penstock-status:200" in line]
     assert sorted((key, json.loads(body)) for _, key, body in lines) == [("one", {"predictions": [2.0]}), ("two", {"predictions": [5.0]})]
     answers = "[(200, {'predictions': [2.0]}), (200, {'predictions': [5.0]})]\n"
-    assert run(stack, endpoint, sys.executable, "-c", snippet("aiokafka")) == answers
-    assert run(stack, endpoint, sys.executable, "-c", snippet("confluent-kafka")) == answers
+    clients = (asyncio.to_thread(run, stack, endpoint, sys.executable, "-c", snippet(name)) for name in ("aiokafka", "confluent-kafka"))
+    assert await asyncio.gather(*clients) == [answers, answers]
     await eventually(lambda: len(ids_in(endpoint.table)) == 6)
     rows = rows_of(endpoint.table)
     assert {row["status_code"] for row in rows} == {200}
