@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from deltalake import DeltaTable
 
+from services.shared.control_events import LANES_PER_REPLICA
 from tests.e2e.conftest import Deployed, Stack, eventually
 
 ENDED_S = 90.0
@@ -49,13 +50,13 @@ def results_of(client: httpx.Client, batch: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-def items_in(table: Path) -> list[list[float]]:
-    """The values of each item that was scored; each has one row."""
+def items_in(table: Path, status: int = 200) -> list[list[float]]:
+    """The values of each item that came to this; each has one row."""
     if not (table / "_delta_log").exists():
         return []
     rows = DeltaTable(table).to_pyarrow_table().to_pylist()
     assert max(Counter(row["databricks_request_id"] for row in rows).values()) == 1
-    return [[x for [x] in json.loads(row["request"])["dataframe_split"]["data"]] for row in rows if row["status_code"] == 200]
+    return [[x for [x] in json.loads(row["request"])["dataframe_split"]["data"]] for row in rows if row["status_code"] == status]
 
 
 async def test_each_row_is_told_once_whatever_fails_and_whoever_is_killed(stack: Stack, deploy: Callable[..., Deployed]) -> None:
@@ -101,3 +102,6 @@ async def test_a_batch_that_is_canceled_stops_and_tells_what_was_scored(stack: S
     assert (len(found), len(scored)) == (count, view["counts"]["succeeded"])
     assert 0 < len(scored) < count
     assert {row["error"]["error_code"] for row in found if row["error"]} == {"CANCELLED"}
+    await eventually(lambda: items_in(endpoint.table, 499))
+    in_vain = sum(map(len, items_in(endpoint.table))) - len(scored)
+    assert in_vain <= LANES_PER_REPLICA * max(map(len, items_in(endpoint.table))), "more than was being scored"

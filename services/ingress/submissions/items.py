@@ -7,6 +7,7 @@ from typing import Any
 from services.ingress.submissions.pace import MAX_BODY_BYTES, MOST_ROWS
 from services.ingress.submissions.row_file import Body, RowFile
 
+MOST_BYTES = 16 * MAX_BODY_BYTES  # of bodies that are read at once; large rows go a few at a time
 SLACK = 0.9  # the rows that are left may be longer than those that were
 
 
@@ -37,7 +38,7 @@ class ItemReader:
     def read(self, again: Sequence[Rows], at: int, size: int, room: int) -> list[Item]:
         """At most `room` items: those to be cut again, then rows from `at` on, which never were, `size` of them in each if they fit."""
         found: list[Item] = []
-        while len(found) < room and (len(found) < len(again) or at < self._rows.rows):
+        while self._has_place(found, room) and (len(found) < len(again) or at < self._rows.rows):
             if len(found) < len(again):
                 found.append(self._item(again[len(found)]))
             else:
@@ -47,6 +48,9 @@ class ItemReader:
 
     def body(self, first: int, count: int) -> Body:
         return self._rows.part(first, count).body(self._params)
+
+    def _has_place(self, found: Sequence[Item], room: int) -> bool:
+        return len(found) < room and sum(len(item.body.content) for item in found) < MOST_BYTES
 
     def _item(self, rows: Rows) -> Item:
         part = self._rows.part(rows.first, rows.count)

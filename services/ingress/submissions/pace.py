@@ -48,11 +48,11 @@ class Foresight:
         self._seen: deque[tuple[int, int]] = deque()  # epoch ms, rows settled until then
 
     def estimated_end_ms(self, now_ms: int, rows: int, settled: int) -> int | None:
-        """None while nothing is known."""
+        """None while nothing is known, and when nothing is left but to write the results."""
         self._seen.append((now_ms, settled))
         while now_ms - self._seen[0][0] > RATE_WINDOW_MS and len(self._seen) > 2:
             self._seen.popleft()
         since_ms, before = self._seen[0]
-        if settled == before or now_ms == since_ms:
+        if settled in (before, rows) or now_ms == since_ms:
             return None
         return now_ms + round((rows - settled) * (now_ms - since_ms) / (settled - before))

@@ -87,6 +87,7 @@ def test_the_end_is_foreseen_by_the_last_half_minute() -> None:
     assert foresight.estimated_end_ms(3_000, 1_000, 100) == 3_000 + 18_000
     later = 3_000 + 2 * RATE_WINDOW_MS
     assert foresight.estimated_end_ms(later, 1_000, 200) == later + 2 * RATE_WINDOW_MS * 8, "slower since"
+    assert foresight.estimated_end_ms(later + 1, 1_000, 1_000) is None, "all are settled"
 
 
 def test_an_id_is_that_of_the_cut() -> None:

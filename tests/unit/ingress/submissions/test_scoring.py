@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +17,12 @@ from services.ingress.rate_limiter import RateLimiter
 from services.ingress.submissions.bulk_producer import BulkProducer, PoolRetired
 from services.ingress.submissions.conclusion import SETTLED
 from services.ingress.submissions.inputs import read_inline
+from services.ingress.submissions.items import ItemReader, Rows
 from services.ingress.submissions.pools import Pools
 from services.ingress.submissions.preparation import ROWS
-from services.ingress.submissions.row_file import write_rows
+from services.ingress.submissions.row_file import RowFile, write_rows
 from services.ingress.submissions.scoring import Means, Scoring
-from services.ingress.submissions.settled import in_order
+from services.ingress.submissions.settled import SettledLog, in_order
 from services.shared.batches import Batch
 from services.shared.control_events import ControlEvent, EndpointDeleted, PoolRemoved, PrincipalKind
 from services.shared.endpoints import ControlState, Token
@@ -284,3 +286,31 @@ async def test_a_batch_whose_endpoint_is_deleted_ends(tmp_path: Path) -> None:
     here.log = FoldingLog(state)
     with pytest.raises(EndpointNotFound):
         await here.scored(nothing_more)
+
+
+async def test_a_full_disk_ends_it_with_what_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = world(tmp_path, list(range(200)))
+
+    def full(log: SettledLog) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    def tiring(values: list[Any]) -> tuple[int, Any]:
+        if len(here.sent) > 5:
+            monkeypatch.setattr(SettledLog, "sync", full)
+            assert here.scoring is not None
+            here.scoring.keep()
+        return model(values)
+
+    here.answers = tiring
+    with pytest.raises(OSError, match="No space"):
+        await here.scored(nothing_more)
+    monkeypatch.undo()
+    assert set(here.by_row().values()) <= {200}
+
+
+async def test_large_rows_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    write_rows(read_inline({"dataframe_records": [{"x": "a" * 1_000_000}] * 20}), tmp_path / ROWS)
+    reader = ItemReader(RowFile(tmp_path / ROWS), {})
+    items = reader.read([], 0, 8, 32)
+    assert [item.rows.count for item in items] == [1] * 9
+    assert [item.rows for item in reader.read([Rows(3, 1, 1)], 9, 8, 2)] == [Rows(3, 1, 1), Rows(9, 1, 0)]
