@@ -50,8 +50,12 @@ def test_a_batch_is_submitted_watched_and_read(stack: Stack, deploy: Callable[..
     waited = batch("wait")
     assert (waited.returncode, "succeeded" in waited.stdout) == (0, True), waited.stderr
     assert {"input_prediction", "prediction"} < json.loads(batch("results").stdout.splitlines()[0]).keys()
+    (tmp_path / "rows.csv").write_text('who,x\n"a, b",1.5\nc,2\nd,e,f\n')
+    third = submitted(str(tmp_path / "rows.csv"))
+    told = [json.loads(line) for line in batch("results", third["batch_id"]).stdout.splitlines()]
+    assert [(row["who"], row["x"], row["prediction"]) for row in told] == [("a, b", 1.5, 3.0), ("c", 2.0, 4.0), (None, None, None)]
     (tmp_path / "empty.csv").write_text("x\n")
     failed = batch("submit", str(tmp_path / "empty.csv"), "--wait")
     assert (failed.returncode, "The input holds no rows." in failed.stderr) == (1, True), failed.stderr
     states = [entry["state"] for entry in json.loads(batch("list", "--json").stdout)]
-    assert states == ["FAILED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
+    assert states == ["FAILED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
