@@ -12,20 +12,43 @@ MOST_OPEN = 256
 QUICKEST_MS = 0.5  # what is told in whole milliseconds may be 0
 NEWEST_WEIGHT = 0.3
 GROWTH = 4.0  # at most, of what was seen
+MEMORY = 0.1  # weight of the newest in the means
+LEAST_SPREAD = 0.1  # of sizes, for a line through them
+LEAST_SLOPE = 0.01  # of what a row takes on the average
 RATE_WINDOW_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Rows an item should hold, by what earlier ones took; of the first, few."""
+    """Rows an item should hold, by what earlier ones took; of the first, few.
+
+    A call costs something, and each row does: where the call alone takes as long as an item should, small items would be nothing
+    but calls. So an item may take twice what its call costs. Both costs are a line through what was seen, by least squares.
+    """
 
     rows: float = FIRST_ROWS
     seen: int = 0  # items
+    call_ms: float = 0.0
+    x: float = 0.0  # weighted means: of rows, of ms, of the squares of rows, of their products
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
 
     def after(self, rows: int, took_ms: int) -> "Pace":
-        fitting = min(GROWTH * rows, rows * ITEM_MS / max(QUICKEST_MS, took_ms))
-        weight = 1.0 if self.seen < FIRST_OPEN else NEWEST_WEIGHT
-        return Pace(min(MOST_ROWS, max(1.0, self.rows + weight * (fitting - self.rows))), self.seen + 1)
+        ms, weight = max(QUICKEST_MS, took_ms), max(MEMORY, 1 / (self.seen + 1))
+        x, y = self.x + weight * (rows - self.x), self.y + weight * (ms - self.y)
+        xx, xy = self.xx + weight * (rows * rows - self.xx), self.xy + weight * (rows * ms - self.xy)
+        spread = xx - x * x
+        if spread > (LEAST_SPREAD * x) ** 2:
+            row_ms = max(LEAST_SLOPE * y / x, (xy - x * y) / spread)
+            call_ms = max(0.0, y - row_ms * x)
+        else:  # all were of a size: a line may have any slope
+            call_ms = min(self.call_ms, ms * (1 - LEAST_SLOPE))
+            row_ms = (ms - call_ms) / rows
+        fitting = (max(ITEM_MS, 2 * call_ms) - call_ms) / row_ms
+        step = min(GROWTH * rows, max(rows / GROWTH, fitting)) - self.rows
+        wanted = self.rows + (1.0 if self.seen < FIRST_OPEN else NEWEST_WEIGHT) * step
+        return Pace(min(MOST_ROWS, max(1.0, wanted)), self.seen + 1, call_ms, x, y, xx, xy)
 
     def after_failure(self) -> "Pace":
         """Which says nothing of how long an evaluation is."""

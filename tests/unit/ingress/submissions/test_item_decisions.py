@@ -1,7 +1,9 @@
 """How batches are cut, paced, judged and counted: tables of the decisions, without files or a broker."""
 
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -46,34 +48,49 @@ def test_an_item_is_taken_apart_into_a_few_that_cover_it(count: int) -> None:
     assert 1 < len(parts) <= 16
 
 
-def paced(rows_ms: float, items: int, start: Pace | None = None) -> Pace:
-    pace = start or Pace()
+def paced(call_ms: float, row_ms: float, items: int = 200, noise: float = 0.0, start: Pace | None = None) -> Pace:
+    """Eight items are always under way, so that each is cut by what is known of those eight before."""
+    pace, draws, open_items = start or Pace(), Random(1), deque[int]()
     for _ in range(items):
-        pace = pace.after(pace.rows_of_next, round(pace.rows_of_next * rows_ms))
+        open_items.append(pace.rows_of_next)
+        if len(open_items) > min(8, pace.most_open):
+            rows = open_items.popleft()
+            pace = pace.after(rows, round((call_ms + rows * row_ms) * (1 + noise * draws.uniform(-1, 1))))
     return pace
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.3])
 @pytest.mark.parametrize(
-    ("row_ms", "rows"),
+    ("call_ms", "row_ms", "least_ms", "most_ms"),
     [
-        pytest.param(0.0, MOST_ROWS, id="what takes no time is cut as large as may be"),
-        pytest.param(0.1, 500, id="quick rows"),
-        pytest.param(5.0, 10, id="slow rows"),
-        pytest.param(1_000.0, 1, id="a row that takes longer than an item may is alone"),
+        pytest.param(0, 0.1, 40, 60, id="quick rows"),
+        pytest.param(0, 5.0, 30, 60, id="slow rows"),
+        pytest.param(10, 0.1, 40, 60, id="a call costs something"),
+        pytest.param(60, 0.01, 80, 130, id="a call alone takes longer than an item should: half of an item is rows"),
+        pytest.param(60, 5.0, 80, 140, id="so it is where rows are slow, too"),
+        pytest.param(0, 1_000.0, 1_000, 1_000, id="a row that takes longer than an item may is alone"),
     ],
 )
-def test_items_come_to_take_fifty_milliseconds(row_ms: float, rows: int) -> None:
-    assert paced(row_ms, 60).rows_of_next == pytest.approx(rows, rel=0.1)
+def test_items_come_to_take_fifty_milliseconds_or_twice_a_call(
+    call_ms: float, row_ms: float, least_ms: float, most_ms: float, noise: float
+) -> None:
+    took_ms = call_ms + row_ms * paced(call_ms, row_ms, noise=noise).rows_of_next
+    assert least_ms <= took_ms <= most_ms * (1 + noise)
+
+
+@pytest.mark.parametrize("call_ms", [0, 20, 60, 1_000])
+def test_where_rows_cost_nothing_items_are_as_large_as_may_be(call_ms: float) -> None:
+    assert paced(call_ms, 0.0).rows_of_next == MOST_ROWS
 
 
 def test_the_first_items_are_small_and_few() -> None:
     assert (Pace().rows_of_next, Pace().most_open) == (FIRST_ROWS, FIRST_OPEN)
-    assert paced(1.0, 3).most_open == FIRST_OPEN + 6
-    assert paced(1.0, 500).most_open == MOST_OPEN
+    assert Pace(seen=3).most_open == FIRST_OPEN + 6
+    assert Pace(seen=500).most_open == MOST_OPEN
 
 
 def test_a_model_that_became_slower_gets_smaller_items() -> None:
-    assert paced(10.0, 20, paced(0.1, 60)).rows_of_next < 10
+    assert paced(0, 10.0, 100, start=paced(0, 0.1)).rows_of_next < 10
 
 
 def test_failures_say_nothing_of_time_and_open_the_way_all_the_same() -> None:
