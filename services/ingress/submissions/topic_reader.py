@@ -23,7 +23,7 @@ from services.shared.event_log import EventLog
 from services.shared.kafka_clients import new_consumer
 from services.shared.results import result_record
 from services.shared.settings import KafkaSettings
-from services.shared.topics import HOUR_MS, SUBMITTED_GROUP, create_topics, public_topics, requests_topic, results_topic
+from services.shared.topics import HOUR_MS, MAX_RECORD_BYTES, SUBMITTED_GROUP, create_topics, public_topics, requests_topic, results_topic
 
 MOST_RECORDS = 500  # taken at once: what a death makes come again
 POLL_MS = 1_000
@@ -77,7 +77,8 @@ class TopicReader:
         """Until the topic has other partitions than it had at the beginning."""
         await create_topics(self._admin, public_topics(self._name, self._kafka))
         partitions, results = await self._partitions()
-        consumer = new_consumer(self._kafka, group_id=SUBMITTED_GROUP)
+        # The usual 50 MiB that are fetched ahead, for each endpoint, add up.
+        consumer = new_consumer(self._kafka, group_id=SUBMITTED_GROUP, fetch_max_bytes=MAX_RECORD_BYTES)
         await consumer.start()
         try:
             consumer.assign([TopicPartition(requests_topic(self._name), partition) for partition in range(partitions)])
