@@ -11,6 +11,7 @@ from pathlib import Path
 
 from opentelemetry import metrics, trace
 
+from services.logger.breaker import Breaker
 from services.logger.dead_letters import DeadLetters
 from services.logger.rows import CURRENT, LEGACY, is_row
 from services.logger.settings import LoggerSettings
@@ -21,6 +22,8 @@ from services.shared.errors import EnvelopeInvalid
 from services.shared.telemetry import LOGGED_REPEATS, LOGGED_ROWS, context_of
 
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
+HOLD_S = 60.0
+UNREADABLE = "Half of the last outcome records cannot be read: is a service of another version, or a stranger, writing them?"
 IDLE_S = 900.0  # a table nobody wrote to for so long is closed, so that memory follows what is used
 _TABLE_NAME = re.compile(r"[^./\\\x00-\x1f]+\.[^./\\\x00-\x1f]+\.[^./\\\x00-\x1f]+")
 
@@ -51,6 +54,7 @@ class Writer:
         self._settings = settings
         self._dead_letters = dead_letters
         self._faults = faults
+        self._breaker = Breaker()
         self._tables: dict[str, OpenTable] = {}
         self.trouble = ""  # why nothing is logged at the moment
         self._retry_at: dict[str, float] = {}  # failed tables → monotonic second of the next try
@@ -63,8 +67,11 @@ class Writer:
         for record in records:
             try:
                 outcomes = parse_outcomes(record.value)
+                self._breaker.saw(is_good=True)
             except EnvelopeInvalid as error:
                 log.error("record holds no outcomes", extra={"partition": record.partition, "offset": record.offset, "error": str(error)})
+                self._breaker.saw(is_good=False)
+                await self._hold_if_open()
                 await self._dead_letters.put(record.value, record.headers, (record.partition, record.offset), str(error))
                 continue
             for outcome in outcomes:
@@ -73,6 +80,13 @@ class Writer:
         for name, of_table in deliveries.items():
             await self._append_or_quarantine(name, of_table)
         self._close_idle()
+
+    async def _hold_if_open(self) -> None:
+        """Never returns once the breaker is open: nothing is acknowledged, so a logger that can read them finds all of them."""
+        while self._breaker.is_open:
+            self.trouble = UNREADABLE
+            log.error("half of the outcome records cannot be read, nothing is logged any more")
+            await asyncio.sleep(HOLD_S)
 
     async def _append_or_quarantine(self, name: str, deliveries: Sequence[Delivery]) -> None:
         started_ns = time.time_ns()

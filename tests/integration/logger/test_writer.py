@@ -1,12 +1,15 @@
 """The writer on real Delta tables: one broken table stops no other."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from services.logger.breaker import LEAST
 from services.logger.dead_letters import DeadLetters
 from services.logger.settings import LoggerSettings
 from services.logger.table_faults import TableFaults
@@ -117,3 +120,52 @@ async def test_what_is_no_outcome_goes_to_the_dead_letters_as_it_came(tmp_path: 
     await Writer(tmp_path, HASTY, letters, faults).write([Record(0, 0, value, [])])
     assert [kept for kept, _ in letters.letters] == [value]
     assert os.listdir(tmp_path) == []
+
+
+async def test_when_half_of_the_records_are_garbage_nothing_is_put_aside_any_more(tmp_path: Path, faults: TableFaults) -> None:
+    letters = KeptLetters()
+    writer = Writer(tmp_path, HASTY, letters, faults)
+    mixed = [record(n, GOOD) if n % 2 else Record(0, n, b"garbage", []) for n in range(2 * LEAST)]
+    writing = asyncio.create_task(writer.write(mixed))
+    async with asyncio.timeout(10):
+        while not writer.trouble:
+            await asyncio.sleep(0.01)
+    assert not writing.done(), "so nothing is acknowledged"
+    assert len(letters.letters) < LEAST / 2 + 1
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB. Making one takes the right to mount, which who runs tests may not have."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "penstock-test", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_disk_that_is_really_full_is_waited_for_until_there_is_space(small_disk: Path, faults: TableFaults) -> None:
+    letters, ballast = KeptLetters(), small_disk / "ballast"
+    writer = Writer(small_disk, HASTY, letters, faults)
+    await writer.write([record(0, GOOD)])
+    with ballast.open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(b"x" * 4096)
+            except OSError:
+                break
+    writing = asyncio.create_task(writer.write([record(1, GOOD, GOOD)]))
+    async with asyncio.timeout(20):
+        while not writer.trouble:
+            await asyncio.sleep(0.01)
+    assert not writing.done()
+    ballast.unlink()
+    async with asyncio.timeout(20):
+        await writing
+    assert (count(small_disk, GOOD), letters.letters, writer.trouble) == (3, [], "")
