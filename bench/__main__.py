@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench.bulk import run_bulk
 from bench.campaign import MODELS, SYSTEMS, Campaign, Plan
+from bench.freshness import run_freshness
 from bench.hops import run_hops
 from bench.load import LoadToolMissing
 from bench.measurements import FILE, HOPS_FILE
@@ -74,6 +75,15 @@ def bulk(
 ) -> None:
     """What a batch costs online callers, and what it gets."""
     run_bulk(console, prepare(console, []), model, rows, per_second, seconds)
+
+
+@app.command()
+def freshness(
+    per_second: float = typer.Option(500, help="Requests a second."),
+    seconds: float = typer.Option(900.0, help="Seconds of load."),
+) -> None:
+    """How soon a request is a row, how many files a table has, and whether commits slow down with its age."""
+    run_freshness(console, prepare(console, []), per_second, seconds)
 
 
 @app.command()

@@ -18,6 +18,11 @@ class LoggerSettings(Section):
     dedupe_max_ids: int = Field(500_000, ge=1_000, description="request ids of one table kept in memory at most, about 120 bytes each")
     compact_commits: int = Field(50, ge=2, description="commits after which a table's small files are merged and its log is checkpointed")
     vacuum_retention_h: float = Field(168, ge=24, description="hours that files replaced by compaction stay for readers of older versions")
+    log_retention_h: float = Field(
+        6,
+        ge=0.1,
+        description="hours for which a new table can be read as it was and its changes be followed; commits look through them all",
+    )
     table_attempts: int = Field(5, ge=1, description="tries of one append before the table counts as failed and its rows are quarantined")
     table_retry_s: float = Field(60, gt=0, description="seconds until a failed table is tried again")
     drain_s: float = Field(20, ge=0, description="seconds a stopping logger goes on to log what was produced before the stop")

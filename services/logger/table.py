@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from services.logger.recent_ids import RecentIds, Seen, least_id, parse_id
@@ -23,6 +23,7 @@ from services.logger.settings import LoggerSettings
 from services.shared.envelope import Outcome
 
 PROPERTIES = {"delta.appendOnly": "true", "delta.enableChangeDataFeed": "true"}
+NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)  # each lists the whole log after every commit
 COMMIT_RETRIES = 100  # delta-rs' 15 lose commits beside a compactor (traps G)
 REBASES = 20  # another writer that beats this one so often in a row holds the partition
 
@@ -72,7 +73,7 @@ class InferenceTable:
         self._recent: RecentIds | None = None
         self._vacuumed_at = time.monotonic()
         with _understood():
-            self._table = _open_or_make(path, wanted)
+            self._table = _open_or_make(path, wanted, settings.log_retention_h)
             self._layout = layout_of(self._table)
 
     def append(self, deliveries: Sequence[Delivery]) -> Appended:
@@ -109,10 +110,10 @@ class InferenceTable:
             app_transactions=[Transaction(_app_id(partition), offset) for partition, offset in last.items()],
         )
         rows = self._layout.to_rows([d.outcome for d in fresh])
-        if not DeltaTable.is_deltatable(str(self.path)):
+        if not (self.path / "_delta_log" / f"{self._table.version():020}.json").exists():
             raise TableBroken("the table is gone")  # a commit of an old handle would leave a log without a beginning
         try:
-            write_deltalake(self._table, rows, mode="append", commit_properties=properties)
+            write_deltalake(self._table, rows, mode="append", commit_properties=properties, post_commithook_properties=NO_HOOKS)
         except CommitFailedError:
             self._reopen()
             return False
@@ -138,6 +139,7 @@ class InferenceTable:
         try:
             self._table.optimize.compact()
             self._table.create_checkpoint()
+            self._table.cleanup_metadata()
             if time.monotonic() - self._vacuumed_at > self._settings.vacuum_retention_h * 3600 / 7:
                 self._vacuumed_at = time.monotonic()
                 # Never `full`: that deletes files that another writer has not committed yet (delta-rs 3645).
@@ -214,14 +216,15 @@ def first_of_each(deliveries: Sequence[Delivery], recent: RecentIds, in_table: S
     return first
 
 
-def _open_or_make(path: Path, wanted: Layout) -> DeltaTable:
+def _open_or_make(path: Path, wanted: Layout, log_retention_h: float) -> DeltaTable:
     path.mkdir(parents=True, exist_ok=True)
     if DeltaTable.is_deltatable(str(path)):
         return _open(path)
     if any(entry.name != "_delta_log" for entry in path.iterdir()):
         raise TableBroken("the folder holds something that is no Delta table")
+    configuration = PROPERTIES | {"delta.logRetentionDuration": f"interval {round(log_retention_h * 3600)} seconds"}
     try:
-        DeltaTable.create(str(path), wanted.columns, mode="error", partition_by=[wanted.day], configuration=PROPERTIES)
+        DeltaTable.create(str(path), wanted.columns, mode="error", partition_by=[wanted.day], configuration=configuration)
     except DeltaError:
         if not DeltaTable.is_deltatable(str(path)):
             raise

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,11 @@ def test_a_new_table_has_the_columns_the_properties_and_its_days_apart(path: Pat
     InferenceTable(path, SETTINGS)
     made = DeltaTable(path)
     assert pa.schema(made.schema().to_arrow()) == COLUMNS
-    assert made.metadata().configuration == {"delta.appendOnly": "true", "delta.enableChangeDataFeed": "true"}
+    assert made.metadata().configuration == {
+        "delta.appendOnly": "true",
+        "delta.enableChangeDataFeed": "true",
+        "delta.logRetentionDuration": "interval 21600 seconds",
+    }
     assert made.metadata().partition_columns == ["request_date"]
 
 
@@ -151,6 +156,22 @@ def test_compaction_keeps_rows_progress_and_later_appends(path: Path) -> None:
 
 def replace_settings(**changed: int) -> LoggerSettings:
     return SETTINGS.model_copy(update=changed)
+
+
+def test_the_log_of_a_table_is_no_longer_than_its_retention(path: Path) -> None:
+    settings = LoggerSettings(compact_commits=5, log_retention_h=0.1)
+    table = InferenceTable(path, settings)
+    log, sent = path / "_delta_log", ids(12)
+    for offset, request_id in enumerate(sent[:10]):
+        table.append(deliveries(offset, request_id))
+        hour_ago = time.time() - 3600
+        for entry in log.glob("*.json"):
+            os.utime(entry, (hour_ago, hour_ago))
+    for offset, request_id in enumerate(sent[10:], 10):
+        table.append(deliveries(offset, request_id))
+    assert not (log / f"{0:020}.json").exists()
+    assert InferenceTable(path, settings).append(deliveries(0, *sent)).repeats == 12
+    assert rows(path) == Counter(sent)
 
 
 def test_altered_columns_break_the_table_while_it_is_open_and_when_it_is_opened(path: Path) -> None:
