@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -15,7 +15,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench.cpu import cpu_times, used_s
+from bench.cpu import HOPS, CpuTimes, cpu_times, hop_costs
 from bench.load import Load, Target, open_loop
 from bench.models import COLUMNS, request_body, saved_model
 from bench.penstock import Stack, own_stack
@@ -29,7 +29,7 @@ BULK_SETTINGS: Mapping[str, str] = {"PENSTOCK_SCALER_IDLE_TO_ZERO_S": "3600"}
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that has ended. `scoring_s` is from the first row settled to the end, `whole_s` from its submission."""
+    """A batch that has ended. `scoring_s` is from its first row settled to its last, `whole_s` from submission to results."""
 
     rows: int
     failed: int
@@ -42,15 +42,27 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """`online_cpu_s` a second: what serving the online requests alone kept busy, in cores."""
+class Busy:
+    """Cores that were busy, hop by hop; `tool` is what made the load."""
 
+    hops: Mapping[str, float]
+    tool: float = 0.0
+
+    @property
+    def cores(self) -> float:
+        return sum(self.hops.values()) + self.tool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
     before: Load
     beside: Load
     after: Load
     alone: Batch
     shared: Batch
-    online_cores: float
+    online_busy: Busy
+    bulk_busy: Busy
+    both_busy: Busy
     local_per_second: float
     cores: int
 
@@ -60,8 +72,31 @@ class Found:
 
     @property
     def share_of_rest(self) -> float:
-        """Bulk rows/s beside online requests, of what the cores that those leave would score."""
-        return self.shared.per_second / (self.alone.per_second * (1 - self.online_cores / self.cores))
+        """Bulk rows/s beside online requests, of what the cores that those leave would score: all it ever has, if they leave that many."""
+        left = min(1.0, (self.cores - self.online_busy.cores) / self.bulk_busy.cores)
+        return self.shared.per_second / (self.alone.per_second * left)
+
+    @property
+    def batch_lasts(self) -> bool:
+        """Else some of the requests that count as beside bulk work had the machine to themselves."""
+        return self.shared.scoring_s >= self.beside.duration_s
+
+
+class Meter:
+    """Cores that a stack keeps busy, from `start` on. Its processes are looked up once: to ask for them takes time itself."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._status = stack.status()
+        self._began: CpuTimes = {}
+        self._began_at = 0.0
+
+    def start(self) -> None:
+        self._began, self._began_at = cpu_times(self._status), time.monotonic()
+
+    def busy(self, tool_cpu_s: float = 0.0) -> Busy:
+        seconds = time.monotonic() - self._began_at
+        costs = hop_costs(self._began, cpu_times(self._status))
+        return Busy({cost.hop: cost.cpu_s / seconds for cost in costs}, tool_cpu_s / seconds)
 
 
 def run_bulk(console: Console, oha: Path, model: str, rows: int, per_second: float, seconds: float) -> None:
@@ -73,16 +108,22 @@ def run_bulk(console: Console, oha: Path, model: str, rows: int, per_second: flo
     local = local_per_second(folder, table)
     with own_stack(BULK_SETTINGS) as stack, stack.serving(model, folder) as endpoint:
         target = Target(stack.url(endpoint), body, token=stack.token)
+        meter = Meter(stack)
         console.print("each part takes a while: online alone, bulk alone, both, online alone")
+
+        def online() -> tuple[Load, Busy]:
+            meter.start()
+            load = open_loop(oha, target, per_second, seconds)
+            return load, meter.busy(load.tool_cpu_s)
+
         open_loop(oha, target, per_second, SETTLE_S)
-        began = cpu_times(stack.status())
-        before = open_loop(oha, target, per_second, seconds)
-        online_cores = used_s(began, cpu_times(stack.status())) / before.duration_s + before.tool_cpu_s / before.duration_s
-        alone = score(stack, endpoint, table)
-        shared, beside = score_beside(stack, endpoint, table, lambda: open_loop(oha, target, per_second, seconds))
+        before, online_busy = online()
+        alone, bulk_busy = score(stack, endpoint, table, meter)
+        shared, (beside, both_busy) = score_beside(stack, endpoint, table, online)
         time.sleep(SETTLE_S)
-        after = open_loop(oha, target, per_second, seconds)
-    show(console, model, per_second, Found(before, beside, after, alone, shared, online_cores, local, os.cpu_count() or 1))
+        after, _ = online()
+    cores = os.cpu_count() or 1
+    show(console, model, per_second, Found(before, beside, after, alone, shared, online_busy, bulk_busy, both_busy, local, cores))
 
 
 def rows_of(count: int) -> pd.DataFrame:
@@ -98,32 +139,36 @@ def local_per_second(folder: Path, table: Path) -> float:
     return len(frame) / (time.perf_counter() - began)
 
 
-def score(stack: Stack, endpoint: str, table: Path) -> Batch:
-    """Submit and wait. Raises AssertionError for a batch that has failed."""
+def score(stack: Stack, endpoint: str, table: Path, meter: Meter | None = None) -> tuple[Batch, Busy]:
+    """Submit and wait. `meter` measures from the first row settled to the last; raises AssertionError for a batch that failed."""
     with httpx.Client(base_url=stack.host, headers={"Authorization": f"Bearer {stack.token}"}, timeout=300) as client:
         began, batch_id = time.monotonic(), submit(client, endpoint, table)
-        first_at = wait(client, endpoint, batch_id, lambda seen: seen["counts"]["succeeded"] > 0 or _ended(seen))
+        first_at = wait(client, endpoint, batch_id, lambda seen: _settled(seen) > 0 or _ended(seen))
+        if meter is not None:
+            meter.start()
+        last_at = wait(client, endpoint, batch_id, lambda seen: 0 < seen["counts"]["rows"] == _settled(seen) or _ended(seen))
+        busy = meter.busy() if meter is not None else Busy({})
         ended_at = wait(client, endpoint, batch_id, _ended)
         seen = client.get(_path(endpoint, batch_id)).json()
     assert seen["state"] == "SUCCEEDED", seen
-    return Batch(seen["counts"]["rows"], seen["counts"]["failed"], max(1e-3, ended_at - first_at), ended_at - began)
+    return Batch(seen["counts"]["rows"], seen["counts"]["failed"], max(1e-3, last_at - first_at), ended_at - began), busy
 
 
-def score_beside(stack: Stack, endpoint: str, table: Path, online: Any) -> tuple[Batch, Load]:
+def score_beside(stack: Stack, endpoint: str, table: Path, online: Callable[[], tuple[Load, Busy]]) -> tuple[Batch, tuple[Load, Busy]]:
     """The batch and the online load at once: the load begins when the first row is settled."""
     batches: list[Batch] = []
-    scoring = Thread(target=lambda: batches.append(score(stack, endpoint, table)))
+    scoring = Thread(target=lambda: batches.append(score(stack, endpoint, table)[0]))
     with httpx.Client(base_url=stack.host, headers={"Authorization": f"Bearer {stack.token}"}, timeout=60) as client:
         known = {seen["batch_id"] for seen in client.get(_path(endpoint)).json()["batches"]}
         scoring.start()
         give_up_at = time.monotonic() + PATIENCE_S
-        while not any(b["counts"]["succeeded"] for b in client.get(_path(endpoint)).json()["batches"] if b["batch_id"] not in known):
+        while not any(_settled(seen) for seen in client.get(_path(endpoint)).json()["batches"] if seen["batch_id"] not in known):
             assert time.monotonic() < give_up_at, "no row was scored"
             time.sleep(0.2)
-        load = online()
+        found = online()
     scoring.join()
     assert batches, "the batch has failed"
-    return batches[0], load
+    return batches[0], found
 
 
 def submit(client: httpx.Client, endpoint: str, table: Path) -> str:
@@ -147,6 +192,11 @@ def _ended(seen: Mapping[str, Any]) -> bool:
     return "end_timestamp" in seen
 
 
+def _settled(seen: Mapping[str, Any]) -> int:
+    settled: int = seen["counts"]["succeeded"] + seen["counts"]["failed"]
+    return settled
+
+
 def _path(endpoint: str, batch_id: str = "") -> str:
     return f"/api/2.0/serving-endpoints/{endpoint}/batches" + (f"/{batch_id}" if batch_id else "")
 
@@ -163,12 +213,22 @@ def show(console: Console, model: str, per_second: float, found: Found) -> None:
     for name, batch in (("alone", found.alone), ("beside online requests", found.shared)):
         bulk.add_row(name, f"{batch.per_second:,.0f}", f"{batch.whole_s:.0f}", str(batch.failed))
     bulk.add_row("one process without Penstock", f"{found.local_per_second:,.0f}", "", "")
-    console.print(online)
-    console.print()
-    console.print(bulk)
+    busy = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for title in ("cores busy", "online alone", "bulk alone", "both"):
+        busy.add_column(title, justify="left" if title == "cores busy" else "right")
+    seen = (found.online_busy, found.bulk_busy, found.both_busy)
+    for hop in HOPS:
+        busy.add_row(hop, *(f"{one.hops.get(hop, 0.0):.2f}" for one in seen))
+    busy.add_row("load tool", *(f"{one.tool:.2f}" for one in seen))
+    for table in (online, bulk, busy):
+        console.print(table)
+        console.print()
     console.print(
-        f"\nonline p99 beside bulk work: {found.p99_ratio:.2f} × alone; online alone keeps {found.online_cores:.2f} of {found.cores} cores "
-        f"busy, and bulk work gets {found.share_of_rest:.0%} of what they leave",
+        f"online p99 beside bulk work: {found.p99_ratio:.2f} × alone; of {found.cores} cores "
+        f"online alone keeps {found.online_busy.cores:.2f} busy, bulk work alone {found.bulk_busy.cores:.2f}; "
+        f"beside online requests it gets {found.share_of_rest:.0%} of what they leave it",
         highlight=False,
         soft_wrap=True,
     )
+    if not found.batch_lasts:
+        console.print("the batch ended before the requests beside it: take more rows, or fewer seconds")
