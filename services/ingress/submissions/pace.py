@@ -9,6 +9,7 @@ FIRST_ROWS = 8
 MOST_ROWS = 50_000
 FIRST_OPEN = 4  # items, until it is seen what they take
 MOST_OPEN = 256
+AHEAD_S = 1.0
 QUICKEST_MS = 0.5  # what is told in whole milliseconds may be 0
 NEWEST_WEIGHT = 0.3
 GROWTH = 4.0  # at most, of what was seen
@@ -59,9 +60,26 @@ class Pace:
         return int(self.rows)
 
     @property
-    def most_open(self) -> int:
-        """Twice what was answered, so that few are cut before it is known how large they should be."""
-        return min(MOST_OPEN, FIRST_OPEN + 2 * self.seen)
+    def evaluation_ms(self) -> float:
+        """What items take, on the average; 0 while nothing is known."""
+        return self.y
+
+
+class Ahead:
+    """How many items may be open: few at first, then as many as are answered in a second, or while two of them are evaluated.
+
+    So the lanes of a large pool are filled, and yet no item waits long behind others that were cut before more was known.
+    """
+
+    def __init__(self) -> None:
+        self._answered: deque[float] = deque(maxlen=MOST_OPEN)  # when the last ones were, in monotonic seconds
+
+    def answered(self, now_s: float) -> None:
+        self._answered.append(now_s)
+
+    def most_open(self, now_s: float, evaluation_ms: float) -> int:
+        since = now_s - max(AHEAD_S, 2 * evaluation_ms / 1000)
+        return min(MOST_OPEN, FIRST_OPEN + sum(at >= since for at in self._answered))
 
 
 class Foresight:

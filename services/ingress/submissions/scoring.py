@@ -23,7 +23,7 @@ from services.ingress.submissions.conclusion import SETTLED
 from services.ingress.submissions.cuts import CUTS, Cut, CutLog, parts_of, read_cuts
 from services.ingress.submissions.items import Item, ItemReader, Rows
 from services.ingress.submissions.ledger import Ledger, restored
-from services.ingress.submissions.pace import Foresight, Pace
+from services.ingress.submissions.pace import Ahead, Foresight, Pace
 from services.ingress.submissions.pools import Pools
 from services.ingress.submissions.preparation import ROWS
 from services.ingress.submissions.row_file import Body, RowFile
@@ -81,7 +81,7 @@ class Scoring:
         self._held: dict[str, Cut] = {}  # perhaps sent by an earlier process, to pools that take nothing any more
         self._again: list[Rows] = []
         self._destinations = Destinations()
-        self._pace, self._foresight = Pace(), Foresight()
+        self._pace, self._ahead, self._foresight = Pace(), Ahead(), Foresight()
         self._news = asyncio.Event()
         self._told_at = float("-inf")
         self._fault: OSError | None = None
@@ -117,6 +117,7 @@ class Scoring:
         else:
             self._cut_again(result.request_id, apart=verdict is Verdict.APART)
         self._pace = self._pace.after(cut.scored, result.execution_ms) if result.status == OK else self._pace.after_failure()
+        self._ahead.answered(time.monotonic())
         self._news.set()
 
     def keep(self) -> None:
@@ -177,7 +178,8 @@ class Scoring:
 
     async def _cut_some(self) -> bool:
         """Whether there was anything to cut, and room and leave to send it."""
-        room = min(MOST_AT_ONCE, self._room(), self._pace.most_open - len(self._ledger.open))
+        most_open = self._ahead.most_open(time.monotonic(), self._pace.evaluation_ms)
+        room = min(MOST_AT_ONCE, self._room(), most_open - len(self._ledger.open))
         rows = self._pace.rows_of_next
         items = await asyncio.to_thread(self._items.read, self._again[: max(0, room)], self._ledger.next_row, rows, room)
         cuts = self._routed(items)

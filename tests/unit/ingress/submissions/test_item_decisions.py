@@ -10,7 +10,7 @@ import pytest
 
 from services.ingress.submissions.cuts import Cut, CutLog, item_id, parts_of, read_cuts
 from services.ingress.submissions.ledger import restored
-from services.ingress.submissions.pace import FIRST_OPEN, FIRST_ROWS, MOST_OPEN, MOST_ROWS, RATE_WINDOW_MS, Foresight, Pace
+from services.ingress.submissions.pace import FIRST_OPEN, FIRST_ROWS, MOST_OPEN, MOST_ROWS, RATE_WINDOW_MS, Ahead, Foresight, Pace
 from services.ingress.submissions.verdicts import Verdict, judge
 
 CUT = Cut(first=0, count=10, scored=9, round=0, at_ms=1_700_000_000_000, pool_id="p", entity="a", table="")
@@ -53,7 +53,7 @@ def paced(call_ms: float, row_ms: float, items: int = 200, noise: float = 0.0, s
     pace, draws, open_items = start or Pace(), Random(1), deque[int]()
     for _ in range(items):
         open_items.append(pace.rows_of_next)
-        if len(open_items) > min(8, pace.most_open):
+        if len(open_items) > 8:
             rows = open_items.popleft()
             pace = pace.after(rows, round((call_ms + rows * row_ms) * (1 + noise * draws.uniform(-1, 1))))
     return pace
@@ -83,10 +83,33 @@ def test_where_rows_cost_nothing_items_are_as_large_as_may_be(call_ms: float) ->
     assert paced(call_ms, 0.0).rows_of_next == MOST_ROWS
 
 
+def filled(lanes: int, item_s: float, for_s: float) -> int:
+    """Items that may be open after a while, on a pool with so many lanes."""
+    ahead, now_s, most = Ahead(), 0.0, FIRST_OPEN
+    while now_s < for_s:
+        now_s += item_s
+        most = ahead.most_open(now_s, item_s * 1000)
+        for _ in range(min(lanes, most)):
+            ahead.answered(now_s)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("lanes", "item_s", "least", "most"),
+    [
+        pytest.param(4, 0.05, 80, 90, id="a second of quick items"),
+        pytest.param(4, 0.3, 12, 20, id="slow ones do not wait behind many"),
+        pytest.param(64, 0.05, MOST_OPEN, MOST_OPEN, id="a large pool"),
+        pytest.param(64, 5.0, 128, 200, id="a large pool is filled by slow items, too"),
+        pytest.param(4, 60.0, 8, 16, id="rows that take a minute"),
+    ],
+)
+def test_as_many_are_open_as_keep_the_lanes_busy(lanes: int, item_s: float, least: int, most: int) -> None:
+    assert least <= filled(lanes, item_s, 60 * item_s) <= most
+
+
 def test_the_first_items_are_small_and_few() -> None:
-    assert (Pace().rows_of_next, Pace().most_open) == (FIRST_ROWS, FIRST_OPEN)
-    assert Pace(seen=3).most_open == FIRST_OPEN + 6
-    assert Pace(seen=500).most_open == MOST_OPEN
+    assert (Pace().rows_of_next, Ahead().most_open(0.0, 0.0)) == (FIRST_ROWS, FIRST_OPEN)
 
 
 def test_a_model_that_became_slower_gets_smaller_items() -> None:
