@@ -15,6 +15,7 @@ from services.ingress.http_errors import json_response
 from services.ingress.payloads import Input, parse
 from services.ingress.permissions import Guard
 from services.ingress.statement_folder import Format
+from services.ingress.statement_parameters import ParameterInput, values_of
 from services.ingress.statements import LINK_S, Order, Statement, Statements, signature_of
 from services.shared.endpoints import ControlState, Token
 from services.shared.errors import ParameterInvalid
@@ -35,7 +36,9 @@ class StatementInput(Input):
     wait_timeout: str = Field("10s", json_schema_extra={"pattern": "^(0|[5-9]|[1-4][0-9]|50)s$"})
     on_wait_timeout: Literal["CONTINUE", "CANCEL"] = "CONTINUE"
     row_limit: int | None = Field(None, ge=1)
-    parameters: list[Any] = Field(default_factory=list)
+    parameters: list[ParameterInput] = Field(default_factory=list)
+    catalog: str = ""
+    schema_name: str = Field("", alias="schema")
 
 
 class StatementExecution:
@@ -50,7 +53,12 @@ class StatementExecution:
         wait_s = to_wait_s(sent)
         state = await self._events.refresh()
         visible = None if is_admin(caller, state) else readable_tables(caller, state)
-        order = Order(caller.principal, sent.statement, visible, sent.format, sent.disposition == "INLINE", sent.row_limit)
+        values_of(sent.parameters)  # what is wrong with them is said now
+        parameters = tuple(parameter.model_dump() for parameter in sent.parameters)
+        is_inline = sent.disposition == "INLINE"
+        order = Order(
+            caller.principal, sent.statement, visible, sent.format, is_inline, sent.row_limit, parameters, sent.catalog, sent.schema_name
+        )
         statement_id = await self._statements.submit(order)
         await self._statements.wait(statement_id, wait_s)
         statement = self._look(statement_id, caller)
@@ -106,8 +114,6 @@ def to_wait_s(sent: StatementInput) -> float:
     found = _WAIT.fullmatch(sent.wait_timeout)
     if found is None or not (int(found[1]) == 0 or 5 <= int(found[1]) <= 50):
         raise ParameterInvalid(f"'wait_timeout' must be 0s, or from 5s to 50s; got '{sent.wait_timeout}'.")
-    if sent.parameters:
-        raise ParameterInvalid("Parameters of a statement are not supported; write their values into it.")
     if sent.disposition == "INLINE" and sent.format != "JSON_ARRAY":
         raise ParameterInvalid(f"Format {sent.format} needs the disposition EXTERNAL_LINKS.")
     return float(found[1])

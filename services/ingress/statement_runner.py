@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from services.ingress.statement_folder import FAILURE, MANIFEST, ORDER, Format, chunk_name, leave
+from services.ingress.statement_parameters import ParameterInput, values_of
 from services.ingress.statement_results import chunks_of, columns_of, to_bytes
-from services.shared.queries import QueryRefused, run_query
+from services.shared.queries import Binding, QueryRefused, run_query
 from services.shared.settings import GIB
 
 MEMORY_BYTES = 8 * GIB  # of addresses; of memory DuckDB keeps to half of it, for what it can spill or refuse
@@ -23,7 +24,9 @@ def main(folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     order = json.loads((folder / ORDER).read_text())
     try:
-        rows = run_query(Path(order["tables"]), order["statement"], order["visible"])
+        values = values_of([ParameterInput.model_validate(parameter) for parameter in order["parameters"]])
+        binding = Binding(values, order["catalog"], order["schema"])
+        rows = run_query(Path(order["tables"]), order["statement"], order["visible"], binding)
     except QueryRefused as error:
         leave(folder / FAILURE, {"error_code": "BAD_REQUEST", "message": str(error)})
         return

@@ -46,6 +46,9 @@ class Order:
     form: Format
     is_inline: bool
     row_limit: int | None
+    parameters: tuple[dict[str, Any], ...] = ()  # as they came, and looked at
+    catalog: str = ""  # of names with fewer than three levels, as `schema`
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,9 @@ class Statements:
             "visible": order.visible,
             "tables": str(self._tables),
             "row_limit": order.row_limit,
+            "parameters": order.parameters,
+            "catalog": order.catalog,
+            "schema": order.schema,
             "byte_limit": limit,
             "hint": hint,
             "format": order.form,

@@ -1,17 +1,18 @@
 """SQL over the inference tables: SELECT only, tables by their three-level names, any running stack or none."""
 
 import logging
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import sqlglot
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from sqlglot import exp
+from sqlglot import TokenType, exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import SqlglotError
 
@@ -49,22 +50,37 @@ class Dialect(DuckDB):
         IDENTIFIERS = ['"', "`"]  # noqa: RUF012 (sqlglot's own way to say it)
 
 
-def run_query(tables: Path, sql: str, visible: Container[str] | None = None) -> pa.Table:
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a query leaves open: values of its `:name` parameters, and the catalog and schema of names with fewer than three levels."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    catalog: str = ""
+    schema: str = ""
+
+
+NOTHING_OPEN = Binding()
+
+
+def run_query(tables: Path, sql: str, visible: Container[str] | None = None, binding: Binding = NOTHING_OPEN) -> pa.Table:
     """Run one SELECT, or list the tables for SHOW TABLES. Raises QueryRefused, and sees what `query_reader` does."""
     if sql.strip().rstrip(";").strip().upper() == "SHOW TABLES":
         return pa.table({"table": pa.array(_visible(tables, visible), pa.string())})
-    with query_reader(tables, sql, visible) as rows:
+    with query_reader(tables, sql, visible, binding) as rows:
         return _with_whole_numbers(rows.read_all())
 
 
 @contextmanager
-def query_reader(tables: Path, sql: str, visible: Container[str] | None = None) -> Iterator[pa.RecordBatchReader]:
+def query_reader(
+    tables: Path, sql: str, visible: Container[str] | None = None, binding: Binding = NOTHING_OPEN
+) -> Iterator[pa.RecordBatchReader]:
     """Run one SELECT, over `visible` tables alone where that is given: others are not there. Its rows come as they are found.
 
     Functions are DuckDB's, JSON's among them. Raises QueryRefused, also while rows are read: anything but one SELECT, a table that
     is not there, or what DuckDB says of the query.
     """
-    uses = find_tables(sql)
+    sql = with_parameters(sql, binding.values)
+    uses = find_tables(sql, binding)
     known = _visible(tables, visible)
     if unknown := sorted({use.name for use in uses} - set(known)):
         raise QueryRefused(f"There is no table {unknown[0]}. {_listed(known)}")
@@ -73,7 +89,7 @@ def query_reader(tables: Path, sql: str, visible: Container[str] | None = None) 
             connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
             for name in {use.name for use in uses}:
                 connection.register(_alias(name), DeltaTable(tables.joinpath(*name.split("."))).to_pyarrow_dataset())
-            yield connection.sql(with_replacements(sql, uses)).to_arrow_reader(READ_ROWS)
+            yield connection.sql(with_replacements(sql, uses), params=dict(binding.values) or None).to_arrow_reader(READ_ROWS)
     except (duckdb.Error, DeltaError, ValueError, OSError) as error:
         text = " ".join(str(error).partition("\n\nLINE ")[0].split())
         for use in uses:
@@ -83,10 +99,10 @@ def query_reader(tables: Path, sql: str, visible: Container[str] | None = None) 
 
 def _with_whole_numbers(rows: pa.Table) -> pa.Table:
     """A sum of integers comes as a decimal of 38 digits, which few programs take for a number."""
-    for position, field in enumerate(rows.schema):
-        if pa.types.is_decimal(field.type) and field.type.scale == 0:
+    for position, column in enumerate(rows.schema):
+        if pa.types.is_decimal(column.type) and column.type.scale == 0:
             with suppress(pa.ArrowInvalid):  # too large for anything else
-                rows = rows.set_column(position, field.name, rows.column(position).cast(pa.int64()))
+                rows = rows.set_column(position, column.name, rows.column(position).cast(pa.int64()))
     return rows
 
 
@@ -100,7 +116,19 @@ def list_tables(tables: Path) -> list[str]:
     return sorted(".".join(parts) for parts in found)
 
 
-def find_tables(sql: str) -> list[TableUse]:
+def with_parameters(sql: str, names: Container[str]) -> str:
+    """The query with DuckDB's `$name` for Databricks' `:name`, of these names alone: a colon has other meanings, too."""
+    try:
+        tokens = Dialect().tokenize(sql)
+    except SqlglotError as error:
+        raise QueryRefused(f"The query cannot be parsed: {' '.join(_plain(str(error)).split())}") from error
+    for colon, name in zip(tokens[-2::-1], tokens[:0:-1], strict=True):  # from the end, so that places stay
+        if colon.token_type is TokenType.COLON and name.text in names and name.start == colon.end + 1:
+            sql = f"{sql[: colon.start]}${sql[name.start :]}"
+    return sql
+
+
+def find_tables(sql: str, binding: Binding = NOTHING_OPEN) -> list[TableUse]:
     """Every place where the query names a table. Raises QueryRefused for anything but one SELECT."""
     try:
         statements = [statement for statement in sqlglot.parse(sql, dialect=Dialect) if statement is not None]
@@ -114,7 +142,7 @@ def find_tables(sql: str) -> list[TableUse]:
     defined = {cte.alias for cte in query.find_all(exp.CTE)}
     tables = [table for table in query.find_all(exp.Table) if not isinstance(table.this, exp.Func)]
     return [
-        *(_table_use(table) for table in tables if not (len(table.parts) == 1 and table.name in defined)),
+        *(_table_use(table, binding) for table in tables if not (len(table.parts) == 1 and table.name in defined)),
         *(_qualifier(column) for column in query.find_all(exp.Column) if column.catalog),
     ]
 
@@ -126,8 +154,9 @@ def with_replacements(sql: str, uses: Sequence[TableUse]) -> str:
     return sql.strip().rstrip(";")
 
 
-def _table_use(table: exp.Table) -> TableUse:
-    parts = [part.name for part in table.parts]
+def _table_use(table: exp.Table, binding: Binding) -> TableUse:
+    levels = [part.name for part in table.parts]
+    parts = [level for level in (binding.catalog, binding.schema, "")[: 3 - len(levels)] if level] + levels
     name = ".".join(parts)
     if len(parts) != 3 or not isinstance(table.this, exp.Identifier):
         raise QueryRefused(f"Tables have three-level names (catalog.schema.table); {table.sql(dialect=Dialect)} has not.")

@@ -24,7 +24,7 @@ from databricks.sdk.service.serving import (
     ServingEndpointPermissionLevel,
     TrafficConfig,
 )
-from databricks.sdk.service.sql import StatementState
+from databricks.sdk.service.sql import StatementParameterListItem, StatementState
 from mlflow.deployments import get_deploy_client
 
 from tests.e2e.conftest import Deployed, Models, Stack, wait_for_update
@@ -272,7 +272,12 @@ def test_sql_reads_the_inference_table(stack: Stack, workspace: WorkspaceClient,
         done = stack.penstock("sql", sql, "--json")
         found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found == [{"client_request_id": "in-sql", "status_code": 200, "response": answer.text}]
-    told = workspace.statement_execution.execute_statement(warehouse_id="any", statement=sql, wait_timeout="50s")
+    told = workspace.statement_execution.execute_statement(
+        warehouse_id="any",
+        statement=f"{sql} where client_request_id = :id",
+        parameters=[StatementParameterListItem("id", type="STRING", value="in-sql")],
+        wait_timeout="50s",
+    )
     assert told.status
     assert told.result
     assert (told.status.state, told.result.data_array) == (StatementState.SUCCEEDED, [["in-sql", "200", answer.text]])

@@ -16,7 +16,7 @@ from services.logger.rows import COLUMNS, ID, LEGACY, LEGACY_COLUMNS
 from services.logger.settings import LoggerSettings
 from services.logger.table import Delivery, InferenceTable, TableBroken
 from services.shared.envelope import new_request_id
-from services.shared.queries import QueryRefused, run_query
+from services.shared.queries import Binding, QueryRefused, run_query
 from tests.unit.logger.outcomes import TYPICAL, outcome
 
 SETTINGS = LoggerSettings(compact_commits=1_000)
@@ -232,6 +232,28 @@ def test_queries_read_tables_by_their_three_level_names(path: Path, tmp_path: Pa
     assert found.to_pylist() == [{"n": 3, "s": 202}]
     assert run_query(tmp_path, "select * from main.churn.scores_payload").column_names == COLUMNS.names
     assert run_query(tmp_path, "show tables;").to_pylist() == [{"table": "main.churn.scores_payload"}]
+
+
+@pytest.mark.parametrize(
+    ("query", "binding", "found"),
+    [
+        pytest.param(
+            "select :n + 1 as x, s[1:2] y, ':n' z from (select 'abc' s)", Binding({"n": 1}), {"x": 2, "y": "ab", "z": ":n"}, id="parameters"
+        ),
+        pytest.param("select count(*) n from scores_payload", Binding(catalog="main", schema="churn"), {"n": 1}, id="a name of one level"),
+        pytest.param("select count(*) n from churn.scores_payload", Binding(catalog="main", schema="x"), {"n": 1}, id="of two"),
+        pytest.param("select count(*) n from main.churn.scores_payload", Binding(catalog="a", schema="b"), {"n": 1}, id="of all three"),
+        pytest.param(
+            "with t as (select requester from scores_payload where requester = :who) select count(*) n from t",
+            Binding({"who": "' or 1=1 --"}, "main", "churn"),
+            {"n": 0},
+            id="what a value says is no SQL",
+        ),
+    ],
+)
+def test_what_a_query_leaves_open_is_filled_in(path: Path, tmp_path: Path, query: str, binding: Binding, found: object) -> None:
+    InferenceTable(path, SETTINGS).append(deliveries(1, *ids(1)))
+    assert run_query(tmp_path, query, None, binding).to_pylist() == [found]
 
 
 @pytest.mark.parametrize(
