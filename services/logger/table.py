@@ -3,6 +3,7 @@
 All calls block. They belong to one thread at a time and, because delta-rs has threads of its own, to a process that never forks.
 """
 
+import fcntl
 import logging
 import time
 from collections.abc import Iterator, Sequence, Set
@@ -137,7 +138,7 @@ class InferenceTable:
             return
         self._commits = 0
         try:
-            self._table.optimize.compact()
+            merge_files(self._table, self.path)
             self._table.create_checkpoint()
             self._table.cleanup_metadata()
             if time.monotonic() - self._vacuumed_at > self._settings.vacuum_retention_h * 3600 / 7:
@@ -190,6 +191,21 @@ class InferenceTable:
 
     def _window_ms(self) -> int:
         return int((time.time() - self._settings.dedupe_window_s) * 1000)
+
+
+def merge_files(table: DeltaTable, path: Path) -> None:
+    """Nothing is done while another process of this node does it.
+
+    delta-rs lets two compactions of the same files both pass [run]: each adds a file of the merged rows, so all of these are doubled.
+    Hence one at a time, of what is there when its turn has come. A process that is stopped in between keeps the lock.
+    """
+    with (path / "_delta_log" / ".merging.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        table.update_incremental()
+        table.optimize.compact()
 
 
 def is_later(offset: int, logged: int | None) -> bool:

@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from services.logger.rows import COLUMNS, ID, LEGACY, LEGACY_COLUMNS
 from services.logger.settings import LoggerSettings
-from services.logger.table import Delivery, InferenceTable, TableBroken
+from services.logger.table import Delivery, InferenceTable, TableBroken, merge_files
 from services.shared.envelope import new_request_id
 from services.shared.queries import Binding, QueryRefused, run_query
 from tests.unit.logger.outcomes import TYPICAL, outcome
@@ -171,6 +171,17 @@ def test_the_log_of_a_table_is_no_longer_than_its_retention(path: Path) -> None:
         table.append(deliveries(offset, request_id))
     assert not (log / f"{0:020}.json").exists()
     assert InferenceTable(path, settings).append(deliveries(0, *sent)).repeats == 12
+    assert rows(path) == Counter(sent)
+
+
+def test_two_writers_that_merge_the_same_files_double_nothing(path: Path) -> None:
+    sent = ids(4)
+    writer = InferenceTable(path, SETTINGS)
+    for offset, request_id in enumerate(sent):
+        writer.append(deliveries(offset, request_id))
+    first, second = DeltaTable(path), DeltaTable(path)
+    merge_files(first, path)
+    merge_files(second, path)
     assert rows(path) == Counter(sent)
 
 
