@@ -22,7 +22,7 @@ from services.logger.rows import ID
 from services.shared.envelope import Outcome, new_request_id, pack_outcomes
 from services.shared.kafka_clients import new_consumer, new_producer
 from services.shared.readiness import READY_VARIABLE
-from services.shared.settings import KafkaSettings
+from services.shared.settings import KafkaSettings, RedisSettings
 from services.shared.topics import DEAD_LETTERS, OUTCOMES
 from tests.unit.logger.outcomes import outcome
 
@@ -35,6 +35,7 @@ class Stack:
     """Loggers on one tables folder, and what was sent to them."""
 
     kafka: KafkaSettings
+    redis: RedisSettings
     state: Path
     table: str = field(default_factory=lambda: f"main.churn.t{uuid.uuid4().hex}_payload")
     sent: list[str] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Stack:
         environment |= {
             "PENSTOCK_STATE": str(self.state),
             "PENSTOCK_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+            "PENSTOCK_REDIS_URL": self.redis.url,
             "PENSTOCK_LOGGER_INSTANCE": instance,
             "PENSTOCK_LOGGER_FLUSH_S": "0.2",
             "PENSTOCK_LOGGER_COMPACT_COMMITS": "10",
@@ -85,8 +87,8 @@ class Stack:
 
 
 @pytest.fixture
-def stack(kafka: KafkaSettings, tmp_path: Path) -> Iterator[Stack]:
-    running = Stack(kafka, tmp_path)
+def stack(kafka: KafkaSettings, redis_settings: RedisSettings, tmp_path: Path) -> Iterator[Stack]:
+    running = Stack(kafka, redis_settings, tmp_path)
     yield running
     for process in running.processes:
         if process.poll() is None:
