@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from services.ingress.apart import NICENESS
 from services.ingress.statement_folder import FAILURE, MANIFEST, ORDER, Format, chunk_name, leave
 from services.ingress.statement_parameters import ParameterInput, values_of
 from services.ingress.statement_results import chunks_of, columns_of, to_bytes
@@ -15,7 +16,6 @@ from services.shared.queries import Binding, QueryRefused, run_query
 from services.shared.settings import GIB
 
 MEMORY_BYTES = 8 * GIB  # of addresses; of memory DuckDB keeps to half of it, for what it can spill or refuse
-NICENESS = 10  # scoring comes first
 
 
 def main(folder: Path) -> None:

@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import shutil
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from services.ingress.apart import run_apart
 from services.ingress.statement_folder import FAILURE, MANIFEST, ORDER, Format, chunk_name, leave
 from services.shared.errors import RequestRejected
 from services.shared.settings import GIB, MIB
@@ -144,7 +144,7 @@ class Statements:
         try:
             async with self._turns:
                 (folder / STARTED).touch()
-                await run_apart(folder)
+                await run(folder)
         finally:
             os.close(lock)
             self._tasks.pop(statement_id, None)
@@ -171,22 +171,16 @@ class Statements:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def run_apart(folder: Path) -> None:
-    """Run the order in a process of its own, of this one's group. Cancelled or too slow, it is killed."""
-    command = [sys.executable, "-m", "services.ingress.statement_runner", str(folder)]
-    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+async def run(folder: Path) -> None:
+    """Run the order in a process of its own. Cancelled or too slow, it is killed."""
     try:
         async with asyncio.timeout(LIMIT_S):
-            await process.wait()
+            status = await run_apart("statement_runner", str(folder))
     except TimeoutError:
         leave(folder / FAILURE, {"error_code": "DEADLINE_EXCEEDED", "message": f"The statement took longer than {LIMIT_S:g} seconds."})
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode and not (folder / FAILURE).exists():
-        log.warning("statement process ended", extra={"exit": process.returncode})
+        return
+    if status and not (folder / FAILURE).exists():
+        log.warning("statement process ended", extra={"exit": status})
         message = "The process that ran the statement ended: it may have needed too much memory."
         leave(folder / FAILURE, {"error_code": "RESOURCE_EXHAUSTED", "message": message})
 

@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from services.shared.topics import Queue, queues_of
+from services.shared.endpoints import Pool
+from services.shared.topics import Queue, partitions_for, queues_of
 
 PATIENCE_S = 5.0  # asking for a topic that is not there would take aiokafka 40 s, and every other pool with it
 
@@ -43,6 +44,18 @@ class Flow:
         return now - (self.born_at if self.advanced_at is None else self.advanced_at)
 
 
+@dataclass(frozen=True, slots=True)
+class Lags:
+    """Of a pool's queues; None is not known."""
+
+    online: int | None
+    bulk: int | None
+
+    @property
+    def total(self) -> int | None:
+        return None if self.online is None or self.bulk is None else self.online + self.bulk
+
+
 class LagReader:
     """End offsets minus committed offsets, per queue. None when Kafka did not say: not knowing is not zero."""
 
@@ -51,6 +64,11 @@ class LagReader:
         self._consumer = consumer
         self._window_s = window_s
         self._flows: dict[Queue, Flow] = {}
+
+    async def of_pool(self, pool: Pool, now: float) -> Lags:
+        partitions = partitions_for(pool.spec.max_replicas)
+        online, bulk = [await self.read(queue, partitions, now) for queue in queues_of(pool.pool_id)]
+        return Lags(online, bulk)
 
     async def read(self, queue: Queue, partitions: int, now: float) -> int | None:
         """The queue's lag now; also takes a sample of its flow."""

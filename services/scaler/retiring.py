@@ -10,7 +10,6 @@ from services.shared.clock import now_ms
 from services.shared.control_events import PoolRemoved
 from services.shared.endpoints import Pool
 from services.shared.event_log import EventLog
-from services.shared.topics import partitions_for, queues_of
 
 
 class RetiringPools:
@@ -30,9 +29,7 @@ class RetiringPools:
         if pool.pool_id in self._emptied:
             await self._remove(pool)
             return
-        partitions = partitions_for(pool.spec.max_replicas)
-        lags = [await self._lag.read(queue, partitions, look.now) for queue in queues_of(pool.pool_id)]
-        lag = None if None in lags else sum(filter(None, lags))
+        lag = (await self._lag.of_pool(pool, look.now)).total
         processes = look.processes[pool.pool_id]
         match next_step(pool.retired_at, look.ingresses, lag, look.able(pool.pool_id), len(processes)):
             case Step.REFUSE:

@@ -3,13 +3,12 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from services.scaler.deployment import Failed, Ready, judge_deployment
 from services.scaler.events import EventSink
-from services.scaler.lag import LagReader
+from services.scaler.lag import LagReader, Lags
 from services.scaler.look import Look
 from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, first_replicas
 from services.scaler.pool_topics import PoolTopics
@@ -21,17 +20,9 @@ from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint
 from services.shared.errors import Conflict, EndpointNotFound
 from services.shared.event_log import EventLog
 from services.shared.presence import PoolReport, report_pool
-from services.shared.topics import bulk_queue, online_queue, partitions_for, queues_of
+from services.shared.topics import partitions_for, queues_of
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Lags:
-    """Of a pool's queues; None is not known."""
-
-    online: int | None
-    bulk: int | None
 
 
 class ServingPool:
@@ -64,7 +55,7 @@ class ServingPool:
     async def keep(self, pool: Pool, look: Look) -> None:
         """Observe, decide and apply once."""
         endpoint = look.state.endpoint_by_id(pool.endpoint_id)
-        lags = await self._lags(pool, look.now)
+        lags = await self._lag.of_pool(pool, look.now)
         pending = config_in_progress(endpoint, pool)
         size = len(look.staying(pool.pool_id))
         if pending is not None:
@@ -79,16 +70,11 @@ class ServingPool:
         if not look.processes[pool.pool_id]:
             await self._recommit_sometimes(pool, look.now)
 
-    async def _lags(self, pool: Pool, now: float) -> Lags:
-        partitions = partitions_for(pool.spec.max_replicas)
-        online = await self._lag.read(online_queue(pool.pool_id), partitions, now)
-        return Lags(online, await self._lag.read(bulk_queue(pool.pool_id), partitions, now))
-
     def _observe(self, pool: Pool, look: Look, lags: Lags, size: int) -> PoolObservation:
         online, bulk = (self._lag.flow(queue, look.now) for queue in queues_of(pool.pool_id))
         reports = look.reports[pool.pool_id]
-        self._evaluation_s = mean_known([r.evaluation_s for r in reports]) or self._evaluation_s
-        self._bulk_evaluation_s = mean_known([r.bulk_evaluation_s for r in reports]) or self._bulk_evaluation_s
+        self._evaluation_s = mean_known([r.evaluation_s for r in reports], self._evaluation_s)
+        self._bulk_evaluation_s = mean_known([r.bulk_evaluation_s for r in reports], self._bulk_evaluation_s)
         return PoolObservation(
             lag=lags.online,
             arrivals_per_s=online.rate(),
@@ -192,10 +178,10 @@ class ServingPool:
             self._recommitted_at = now
 
 
-def mean_known(values: Sequence[float | None]) -> float | None:
-    """None where nobody knows."""
+def mean_known(values: Sequence[float | None], unknown: float | None = None) -> float | None:
+    """`unknown` where nobody knows."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return sum(known) / len(known) if known else unknown
 
 
 def config_in_progress(endpoint: Endpoint | None, pool: Pool) -> Config | None:

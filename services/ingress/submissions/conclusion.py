@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from services.ingress.apart import NICENESS, alone, run_apart
 from services.ingress.statement_folder import leave
-from services.ingress.submissions.apart import NICENESS, alone, run_apart
 from services.ingress.submissions.batch_results import Written, write_results
 from services.ingress.submissions.results_table import TableRefused, write_table
 from services.ingress.submissions.row_file import FILE, RowFile
@@ -36,7 +36,7 @@ async def conclude(folder: Path, table: Path | None = None) -> Concluded:
     """A repeat finds what is there. Cancelled, it leaves nothing. Raises ConclusionFailed."""
     told = folder / _CONCLUDED
     if not told.exists():
-        await run_apart("conclusion", str(folder), *([str(table)] if table else []))
+        await run_apart("submissions.conclusion", str(folder), *([str(table)] if table else []))
     if not told.exists():
         raise ConclusionFailed(f"the results of {folder.name} could not be written")
     return Concluded(**json.loads(told.read_text()))

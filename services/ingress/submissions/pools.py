@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from services.ingress.submissions.bulk_producer import BulkProducer
 from services.shared.clock import now_ms
 from services.shared.control_events import LANES_PER_REPLICA
+from services.shared.endpoints import Endpoint
 from services.shared.event_log import EventLog
 from services.shared.presence import REPORT_EVERY_S, REPORT_TTL_S, IngressReport, PoolReport, forget_ingress, read_pools, report_ingress
 
@@ -44,6 +45,14 @@ class Pools:
         self._counted: dict[str, int] = {}  # pool id → records appended before the last look
         self._surely_seen: dict[str, int] = {}  # pool id → those of them that the report's lag was read after
         self._looked = asyncio.Condition()
+
+    def room_of(self, endpoint: Endpoint | None) -> int:
+        """For how many records each of the served entities that are asked has room; none while nothing serves."""
+        config = endpoint.serving if endpoint else None
+        if config is None:
+            return 0
+        asked = {route.entity for route in config.spec.routes if route.traffic_percentage}
+        return min(self.room(config.entities[name].pool_id) for name in asked)
 
     def room(self, pool_id: str) -> int:
         since = self._producer.appended(pool_id) - self._surely_seen.get(pool_id, 0)

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from services.ingress.apart import NICENESS, alone, run_apart
 from services.ingress.statement_folder import leave
-from services.ingress.submissions.apart import NICENESS, alone, run_apart
 from services.ingress.submissions.blocks import of_batches
 from services.ingress.submissions.inputs import read_input
 from services.ingress.submissions.row_file import FILE, Kept, write_rows
@@ -52,7 +52,7 @@ async def prepare(folder: Path) -> Kept:
     if not is_prepared(folder):
         try:
             async with asyncio.timeout(LIMIT_S):
-                await run_apart("preparation", str(folder))
+                await run_apart("submissions.preparation", str(folder))
         except TimeoutError:
             leave(folder / _REFUSAL, {"message": f"Reading the input took longer than {LIMIT_S:g} seconds."})
     if refusal := _read(folder / _REFUSAL):

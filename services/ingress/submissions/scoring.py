@@ -179,7 +179,7 @@ class Scoring:
     async def _cut_some(self) -> bool:
         """Whether there was anything to cut, and room and leave to send it."""
         most_open = self._ahead.most_open(time.monotonic(), self._pace.evaluation_ms)
-        room = min(MOST_AT_ONCE, self._room(), most_open - len(self._ledger.open))
+        room = min(MOST_AT_ONCE, self._means.pools.room_of(self._endpoint()), most_open - len(self._ledger.open))
         rows = self._pace.rows_of_next
         items = await asyncio.to_thread(self._items.read, self._again[: max(0, room)], self._ledger.next_row, rows, room)
         cuts = self._routed(items)
@@ -200,14 +200,6 @@ class Scoring:
                     self._cut_again(request_id, apart=False)
         await asyncio.gather(*map(asyncio.shield, sent))
         return True
-
-    def _room(self) -> int:
-        """For how many items each of the served entities has room; none while nothing serves. Raises EndpointNotFound."""
-        config = self._endpoint().serving
-        if config is None:
-            return 0
-        asked = {route.entity for route in config.spec.routes if route.traffic_percentage}
-        return min(self._means.pools.room(config.entities[name].pool_id) for name in asked)
 
     def _endpoint(self) -> Endpoint:
         endpoint = self._means.events.snapshot().endpoint_by_id(self._batch.endpoint_id)

@@ -97,7 +97,7 @@ class TopicReader:
 
     async def _step(self, consumer: AIOKafkaConsumer, results: int) -> None:
         """Take what there is room for, hand it over as far as that goes, and commit once Kafka has it."""
-        room = self._room()
+        room = self._pools.room_of(self._events.snapshot().endpoint_by_id(self._endpoint.endpoint_id))
         if not room:
             await self._pools.next_look()
             return
@@ -134,12 +134,3 @@ class TopicReader:
         except RequestRejected as error:
             return self._producer.put(result_record(request, refusal(request, error), 0, now_ms()))
         return self._producer.hand_over(*self._routing.address(request, self._events.snapshot()))
-
-    def _room(self) -> int:
-        """What each of the served entities can be given; none while nothing serves."""
-        endpoint = self._events.snapshot().endpoint_by_id(self._endpoint.endpoint_id)
-        config = endpoint.serving if endpoint else None
-        if config is None:
-            return 0
-        asked = {route.entity for route in config.spec.routes if route.traffic_percentage}
-        return min(self._pools.room(config.entities[name].pool_id) for name in asked)

@@ -60,6 +60,8 @@ class Model:
     def hand_over(self, pool_id: str, request: ScoringRequest) -> asyncio.Future[None]:
         return asyncio.ensure_future(self.send(pool_id, request))
 
+    room_of = Pools.room_of
+
     def room(self, pool_id: str) -> int:
         return 100
 

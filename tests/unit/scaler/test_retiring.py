@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.scaler.lag import LagReader
 from services.scaler.look import Look
 from services.scaler.retiring import RetiringPools
 from services.shared.control_events import EntitySpec, PoolRemoved
@@ -22,6 +23,8 @@ class World:
     def __init__(self) -> None:
         self.has_topic, self.log_answers, self.removed = True, True, False
         self.lags: dict[str, int | None] = {}  # by topic; 0 for all others
+
+    of_pool = LagReader.of_pool
 
     async def read(self, queue: Queue, *_: Any) -> int | None:
         return self.lags.get(queue.topic, 0) if self.has_topic else None

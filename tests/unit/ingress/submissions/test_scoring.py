@@ -84,6 +84,8 @@ class World:
         assert self.scoring is not None
         self.scoring.take(result)
 
+    room_of = Pools.room_of
+
     def room(self, pool_id: str) -> int:
         return self.free
 
