@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench.bulk import run_bulk
 from bench.campaign import MODELS, SYSTEMS, Campaign, Plan
+from bench.elasticity import PARTS, run_elasticity
 from bench.freshness import run_freshness
 from bench.hops import run_hops
 from bench.load import LoadToolMissing
@@ -84,6 +85,18 @@ def freshness(
 ) -> None:
     """How soon a request is a row, how many files a table has, and whether commits slow down with its age."""
     run_freshness(console, prepare(console, []), per_second, seconds)
+
+
+@app.command()
+def elasticity(
+    parts: str = typer.Option(",".join(PARTS), help="Names, comma between."),
+    wakes: int = typer.Option(20, help="Wakes from zero of each model."),
+    minutes: float = typer.Option(10.0, help="Minutes of ramp and sawtooth."),
+    into: Path = typer.Option(RESULTS, help="Folder of tables and plots."),
+) -> None:
+    """How a pool follows its load, from zero and back."""
+    prepare(console, [], with_oha=False)
+    run_elasticity(console, _chosen(parts, PARTS), into, wakes, minutes)
 
 
 @app.command()

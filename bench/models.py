@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 COLUMNS = [f"c{i}" for i in range(10)]
 WAIT_S = 0.1
+SHORT_WAIT_S = 0.05
 TREES = 500
 SKLEARN_REQUIREMENTS = [f"{p}=={version(p)}" for p in ("mlflow", "scikit-learn", "pandas", "numpy", "scipy", "cloudpickle")]
 PYFUNC_REQUIREMENTS = [f"{p}=={version(p)}" for p in ("mlflow", "pandas", "numpy", "cloudpickle")]
@@ -116,9 +117,8 @@ def _echo() -> Any:
     return Echo()
 
 
-def _waiting() -> Any:
+def _waiting(wait_s: float) -> Any:
     """Waits, as a model does that asks another service; then answers its first column."""
-    wait_s = WAIT_S
 
     class Waiting(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -146,7 +146,8 @@ KINDS: Mapping[str, ModelKind] = MappingProxyType(
             ModelKind("linear", lambda folder: _save_sklearn(LogisticRegression(max_iter=1_000), folder)),
             ModelKind("forest", lambda folder: _save_sklearn(RandomForestClassifier(TREES, random_state=7), folder)),
             ModelKind("echo", lambda folder: _save_pyfunc(_echo(), folder)),
-            ModelKind("waiting", lambda folder: _save_pyfunc(_waiting(), folder), WAIT_S),
+            ModelKind("waiting", lambda folder: _save_pyfunc(_waiting(WAIT_S), folder), WAIT_S),
+            ModelKind("waiting50", lambda folder: _save_pyfunc(_waiting(SHORT_WAIT_S), folder), SHORT_WAIT_S),
         )
     }
 )

@@ -24,6 +24,7 @@ PORTS = ("INGRESS", "KAFKA", "REDIS", "MLFLOW")
 DEPLOY_TIMEOUT_S = 240.0
 CATALOG, SCHEMA = "main", "bench"
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+SMALL: Mapping[str, Any] = MappingProxyType({"workload_size": "Small"})
 
 
 class DeployFailed(Exception):
@@ -51,10 +52,12 @@ class Stack:
         return httpx.post(self.url(endpoint), content=body, headers=headers, timeout=60)
 
     @contextmanager
-    def serving(self, model: str, folder: Path, variables: Mapping[str, str] = NO_VARIABLES) -> Iterator[str]:
-        """An endpoint of that model while the block lasts: one Small entity, its inference table on. Yields its name."""
+    def serving(
+        self, model: str, folder: Path, variables: Mapping[str, str] = NO_VARIABLES, size: Mapping[str, Any] = SMALL
+    ) -> Iterator[str]:
+        """An endpoint of that model while the block lasts: one entity of that size, its inference table on. Yields its name."""
         endpoint = f"bench-{model}-{uuid4().hex[:6]}"
-        entity = {"entity_name": model, "entity_version": register(self.mlflow, model, folder), "workload_size": "Small"}
+        entity = {"entity_name": model, "entity_version": register(self.mlflow, model, folder), **size}
         table = {"enabled": True, "catalog_name": CATALOG, "schema_name": SCHEMA}
         body = {
             "name": endpoint,

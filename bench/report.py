@@ -35,7 +35,7 @@ def write_report(console: Console, folder: Path) -> None:
     if not measurements:
         console.print("nothing was measured")
         return
-    text = to_markdown(measurements, read_hop_measurements(folder / HOPS_FILE), _machine())
+    text = to_markdown(measurements, read_hop_measurements(folder / HOPS_FILE), machine())
     (folder / "report.md").write_text(text)
     subprocess.run([BUILT / "environments" / PLOTS / "bin" / "python", BENCH / "plots.py", folder / FILE, folder], check=True)
     if folder.resolve() == RESULTS.resolve() and PAGE.exists():
@@ -120,5 +120,5 @@ def _mark(verdict: Verdict) -> str:
     return {True: "holds", False: "missed", None: ""}[verdict.holds]
 
 
-def _machine() -> str:
+def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, everything on one machine"

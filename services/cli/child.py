@@ -17,6 +17,7 @@ from services.cli.keeper_link import KeeperLink
 from services.cli.log_files import last_lines, rotate
 from services.cli.plan import ChildState, failures_in_a_row, restart_pause_s
 from services.cli.probes import Probe, wait_until
+from services.cli.spare_replica import SpareReplica
 from services.shared.readiness import READY_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class ChildSpec:
     grace_s: float
     probe: Probe | None = None
     prepare: Callable[[], object] = field(default=lambda: None)  # runs once, in a thread, before the first start
-    descriptors: tuple[int, ...] = ()
+    descriptors: Mapping[str, int] = field(default_factory=dict)  # handed over; each by the variable that tells its number
     health: socket.socket | None = None  # where it answers `health.py`'s questions; kept over restarts
     may_leave: bool = False  # exit status 0 unasked means that it is done
     must_start: bool = True  # a death before it was ever ready fails the start of the stack
@@ -43,8 +44,14 @@ class Child:
     """Runs from `start` to `stop`, or until it leaves by itself where it may; `finished` is called then."""
 
     def __init__(
-        self, spec: ChildSpec, keeper: KeeperLink, changed: Callable[["Child"], None], finished: Callable[["Child"], None]
+        self,
+        spec: ChildSpec,
+        keeper: KeeperLink,
+        changed: Callable[["Child"], None],
+        finished: Callable[["Child"], None],
+        spare: SpareReplica | None = None,
     ) -> None:
+        """`spare` stands in for a start where it can."""
         self.spec = spec
         self.state = ChildState.WAITING
         self.pid: int | None = None
@@ -52,6 +59,7 @@ class Child:
         self._keeper = keeper
         self._changed = changed
         self._finished = finished
+        self._spare = spare
         self._health = None if spec.health is None else "http://{}:{}".format(*spec.health.getsockname())
         self._began_at = time.monotonic()
         self._stopping = asyncio.Event()
@@ -151,14 +159,17 @@ class Child:
             self.pid = None
 
     async def _spawn(self, writable: int) -> asyncio.subprocess.Process:
+        descriptors = {READY_VARIABLE: writable, **self.spec.descriptors}
         with self.spec.log_file.open("ab") as output:
+            if self._spare and (process := self._spare.take(self.spec.environment, output.fileno(), descriptors)):
+                return process
             return await asyncio.create_subprocess_exec(
                 *self.spec.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**self.spec.environment, READY_VARIABLE: str(writable)},
-                pass_fds=(writable, *self.spec.descriptors),
+                env={**self.spec.environment, **{name: str(number) for name, number in descriptors.items()}},
+                pass_fds=tuple(descriptors.values()),
                 start_new_session=True,
             )
 

@@ -13,12 +13,14 @@ from services.cli.certificate import choose_name, names_in, write_ca_bundle
 from services.cli.child import ChildSpec
 from services.cli.failures import StackFailure
 from services.cli.kafka_broker import CONFIG_NAME, broker_command, prepare_storage
+from services.cli.keeper_link import KeeperLink
 from services.cli.mlflow_server import mlflow_command
 from services.cli.ports import LOOPBACK, claim_port, free_port
 from services.cli.preflight import find_java, require_disk
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
 from services.cli.redis_server import find_redis, prepare_redis, redis_command
 from services.cli.settings import StackSettings
+from services.cli.spare_replica import SpareReplica
 from services.ingress.listening import require_safe
 from services.shared.health import HEALTH_VARIABLE
 from services.shared.readiness import LISTEN_VARIABLE
@@ -70,10 +72,9 @@ class Stack:
     def service_specs(self) -> list[ChildSpec]:
         ingress = self.settings.ingress
         answers_s = ingress.deadline_s + ingress.wake_allowance_s + GRACE_S
-        listening = self.listening.fileno()
         return [
             *(
-                self._service(f"ingress-{i}", "ingress", answers_s, (listening,), {LISTEN_VARIABLE: str(listening)})
+                self._service(f"ingress-{i}", "ingress", answers_s, descriptors={LISTEN_VARIABLE: self.listening.fileno()})
                 for i in range(ingress.processes)
             ),
             self._service("submissions", "ingress.submissions", GRACE_S),
@@ -87,20 +88,28 @@ class Stack:
             f"{PREFIX}SCORER_POOL_ID": pool_id,
             f"{PREFIX}SCORER_REFUSING": str(int(refusing)),
         }
-        spec = self._service(f"scorer-{replica_id}", "scorer", self.settings.scorer.evaluation_limit_s + GRACE_S, (), variables)
+        spec = self._service(f"scorer-{replica_id}", "scorer", self.settings.scorer.evaluation_limit_s + GRACE_S, variables)
         return replace(spec, may_leave=True, must_start=False)
 
+    def spare_replica(self, keeper: KeeperLink) -> SpareReplica:
+        return SpareReplica(self._environment, self.places.log_of("scorer-spare"), keeper)
+
     def _service(
-        self, name: str, module: str, grace_s: float, descriptors: tuple[int, ...] = (), variables: Mapping[str, str] = MappingProxyType({})
+        self,
+        name: str,
+        module: str,
+        grace_s: float,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        descriptors: Mapping[str, int] = MappingProxyType({}),
     ) -> ChildSpec:
         health = socket.create_server((LOOPBACK, 0))
         return ChildSpec(
             name=name,
             command=[sys.executable, "-m", f"services.{module}"],
-            environment={**self._environment, **variables, HEALTH_VARIABLE: str(health.fileno())},
+            environment={**self._environment, **variables},
             log_file=self.places.log_of(name),
             grace_s=grace_s,
-            descriptors=(*descriptors, health.fileno()),
+            descriptors={**descriptors, HEALTH_VARIABLE: health.fileno()},
             health=health,
         )
 

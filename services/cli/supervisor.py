@@ -51,6 +51,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._replicas: dict[str, tuple[str, bool]] = {}  # replica id → pool id, refusing
         self._ready: dict[str, asyncio.Event] = {}
+        self._spare = stack.spare_replica(keeper)
         self._phase = "starting"
         self._began_at = time.monotonic()
         self.stop_asked = asyncio.Event()
@@ -59,7 +60,7 @@ class Supervisor:
         """Start, serve the node socket, and stop when asked. Raises StackFailure when the start fails."""
         starting = asyncio.create_task(self._start_all(), name="start")
         asked = asyncio.create_task(self.stop_asked.wait(), name="stop-asked")
-        disk = asyncio.create_task(self._watch_disk(), name="disk")
+        aside = [asyncio.create_task(self._watch_disk(), name="disk")]
         try:
             async with NodeServer(self._stack.places.root, self._operations()):
                 await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,13 +69,14 @@ class Supervisor:
                     self._phase = "ready"
                     log.info("stack ready", extra={"after_s": self._age_s()})
                     self._report({"ready": self.status()})
+                    aside.append(asyncio.create_task(self._spare.keep(), name="spare-replica"))
                 await asked
                 self._phase = "stopping"
                 await self._stop_all()
         finally:
-            for task in (starting, asked, disk):
+            for task in (starting, asked, *aside):
                 task.cancel()
-            await asyncio.gather(starting, asked, disk, return_exceptions=True)
+            await asyncio.gather(starting, asked, *aside, return_exceptions=True)
             await self._stop_all()
 
     def status(self) -> dict[str, Any]:
@@ -173,7 +175,8 @@ class Supervisor:
         if replica_id not in self._replicas:
             prune_replica_logs(self._stack.places.logs)
             prune_build_logs(self._stack.places.logs, time.time())
-            child = Child(self._stack.replica_spec(replica_id, pool_id, refusing), self._keeper, self._changed, self._forget_replica)
+            spec = self._stack.replica_spec(replica_id, pool_id, refusing)
+            child = Child(spec, self._keeper, self._changed, self._forget_replica, self._spare)
             self._children[child.spec.name] = child
             self._replicas[replica_id] = (pool_id, refusing)
             child.start()

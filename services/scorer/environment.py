@@ -20,10 +20,10 @@ HOST_PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 async def build_environment(spec: EnvironmentSpec, model: Path, state: Path, build_log: BuildLog) -> Path:
     """Return the environment's interpreter (`state` is absolute). Raises DeploymentFailed with uv's own last words."""
-    environments = state / "environments"
-    folder = environments / spec.digest
-    async with node_lock(environments / f"{spec.digest}.lock"):
+    folder = environment_folder(state, spec.digest)
+    async with node_lock(environment_lock(state, spec.digest)):
         if (folder / COMPLETE).exists():
+            (folder / COMPLETE).touch()  # used now
             build_log.write(f"Environment {spec.digest} is there already.")
             return folder / "bin" / "python"
         interpreter = await _find_python(spec, build_log)
@@ -31,13 +31,40 @@ async def build_environment(spec: EnvironmentSpec, model: Path, state: Path, bui
             build_log.write(f"Building environment {spec.digest}, try {attempt} of {TRIES}.")
             said = await _build(spec, interpreter, folder, model, build_log)
             if said is None:
-                (folder / COMPLETE).touch()
+                (folder / COMPLETE).write_text(str(await asyncio.to_thread(_size_of, folder)))
                 build_log.write("The environment is complete.")
                 return folder / "bin" / "python"
             if attempt < TRIES:
                 await asyncio.sleep(PAUSE_S * attempt)
         shutil.rmtree(folder, ignore_errors=True)
         raise DeploymentFailed(f"Failed to build the model's environment: {said}")
+
+
+def environments_folder(state: Path) -> Path:
+    return state / "environments"
+
+
+def environment_folder(state: Path, digest: str) -> Path:
+    return environments_folder(state) / digest
+
+
+def environment_lock(state: Path, digest: str) -> Path:
+    """Held by who builds it, or removes it."""
+    return environments_folder(state) / f"{digest}.lock"
+
+
+def read_mark(state: Path, digest: str) -> tuple[float, int] | None:
+    """When it was last used, in epoch seconds, and the bytes it takes; None: it is not complete."""
+    mark = environment_folder(state, digest) / COMPLETE
+    try:
+        return mark.stat().st_mtime, int(mark.read_text() or 0)  # without text: of a Penstock that kept all for ever
+    except FileNotFoundError:
+        return None
+
+
+def _size_of(folder: Path) -> int:
+    """Links to what other environments or uv's cache hold are counted, too."""
+    return sum(file.stat(follow_symlinks=False).st_size for file in folder.rglob("*"))
 
 
 async def _build(spec: EnvironmentSpec, interpreter: str, folder: Path, model: Path, build_log: BuildLog) -> str | None:

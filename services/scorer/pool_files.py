@@ -28,6 +28,11 @@ def scratch_folder(state: Path, pool_id: str, replica_id: str) -> Path:
     return state / "scratch" / pool_id / replica_id
 
 
+def fetched_models(state: Path) -> list[Path]:
+    """Folders of the models that are here as a whole."""
+    return [entry for entry in (state / "models").glob("*") if entry.is_dir() and entry.suffix != _PARTIAL]
+
+
 def kept_pools(state: Path) -> set[str]:
     """Pools that have files here."""
     found = [entry.name for kind in ("models", "scratch") if (state / kind).is_dir() for entry in (state / kind).iterdir()]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from services.scorer.cancelled import Cancelled
 from services.scorer.environment import HOST_PYTHON, build_environment
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.host import Evaluator, Host
+from services.scorer.kept_environments import forget_environments
 from services.scorer.lanes import Lanes
 from services.scorer.model_files import fetch_model
 from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder
@@ -76,9 +78,10 @@ class Replica:
 
     async def serve(self) -> None:
         """Returns after `drain` was called, or at once without a pool; a failed deployment is reported until SIGTERM."""
-        pool = await self._find_pool()
+        pool, gone = await self._find_pool()
         if pool is None:
             log.warning("pool is not in the control log, nothing to do", extra={"pool_id": self._pool_id})
+            await self._tidy(gone)
             return
         try:
             online, bulk = (Refusal(), Refusal()) if self._settings.scorer.refusing else await self._deploy(pool)
@@ -95,7 +98,7 @@ class Replica:
         calm_garbage_collector()
         await self._enter("ready")
         tell_ready()
-        await self._serve_with(self._online, self._bulk)
+        await self._serve_with(self._online, self._bulk, self._tidy(gone))
 
     async def why_not_ready(self) -> str:
         if self._phase != "ready":
@@ -131,8 +134,8 @@ class Replica:
         await self._redis.aclose()
         await self._blocking.aclose()
 
-    async def _find_pool(self) -> Pool | None:
-        """Also forgets the files of pools that are gone, while the log is at hand."""
+    async def _find_pool(self) -> tuple[Pool | None, set[str]]:
+        """Also says which pools are gone whose files are here."""
         kept = kept_pools(self._state)  # looked at first: who has files by now is in the log, or gone
         events = EventLog(self._settings.kafka)
         try:
@@ -140,8 +143,16 @@ class Replica:
             pools = events.snapshot().pools
         finally:
             await events.stop()
-        await asyncio.to_thread(forget_pools, self._state, kept - pools.keys())
-        return pools.get(self._pool_id)
+        return pools.get(self._pool_id), kept - pools.keys()
+
+    async def _tidy(self, gone: set[str]) -> None:
+        """After the start, which it would only slow down."""
+        settings = self._settings.scorer
+        try:
+            await asyncio.to_thread(forget_pools, self._state, gone)
+            await forget_environments(self._state, settings.environments_kept_h * 3600, settings.environments_max_bytes)
+        except OSError:
+            log.warning("what is not needed any more cannot be removed", exc_info=True)
 
     def _host(self, queue: Queue, evaluator: Evaluator) -> Host:
         return Host(self._pool_id, queue, self._settings.kafka, self._redis, Attempts(self._redis), evaluator)
@@ -182,7 +193,8 @@ class Replica:
         box = SecretBox.from_file(self._settings.key_file)
         return {name: box.open(value) for name, value in sealed.items()}
 
-    async def _serve_with(self, online: Host, bulk: Host) -> None:
+    async def _serve_with(self, online: Host, bulk: Host, tidying: Coroutine[None, None, None]) -> None:
+        aside = asyncio.create_task(tidying, name="tidy")
         tasks = [
             asyncio.create_task(_run_both(online, bulk), name="hosts"),
             asyncio.create_task(self._cancelled.run(), name="cancelled-requests"),
@@ -196,9 +208,9 @@ class Replica:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
+            for task in (*tasks, aside):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, aside, return_exceptions=True)
 
     async def _enter(self, phase: str, message: str = "") -> None:
         self._phase, self._message = phase, message

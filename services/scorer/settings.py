@@ -14,6 +14,10 @@ class ScorerSettings(Section):
     model_memory_bytes: int = Field(
         4 * GIB, ge=64 * MIB, le=16 * GIB, description="resident bytes a model worker and its children may hold; over it they are killed"
     )
+    environments_kept_h: float = Field(168.0, ge=0, description="hours for which an environment that no model needs is kept")
+    environments_max_bytes: int = Field(
+        20 * GIB, ge=0, description="bytes that environments may take on a node before those that no model needs go, longest unused first"
+    )
 
 
 class ScorerServiceSettings(ServiceSettings):

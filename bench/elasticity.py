@@ -1,0 +1,261 @@
+"""How a pool follows its load, from zero and back: `python -m bench elasticity`."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from threading import Thread
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from bench.arrivals import Answers, due_times, send
+from bench.elasticity_report import Finding, Trace, write_findings
+from bench.models import SHORT_WAIT_S, request_body, saved_model
+from bench.penstock import Stack, own_stack
+from bench.places import BUILT
+from bench.pool_watch import PoolWatch, replica_seconds, wait_for_size
+from services.shared.control_events import LANES_PER_REPLICA
+
+PARTS = ("wake", "step", "ramp", "idle", "faults")
+IDLE_TO_ZERO_S = 4.0
+DOWN_INTERVAL_S = 20.0
+UTILIZATION = 0.7  # the scaler's own setting, which is left as it is
+REST_S = 12.0  # between two wakes: longer than a spare replica takes to be back, as it would be after a night
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {"PENSTOCK_SCALER_IDLE_TO_ZERO_S": f"{IDLE_TO_ZERO_S:g}", "PENSTOCK_SCALER_DOWN_INTERVAL_S": f"{DOWN_INTERVAL_S:g}"}
+)
+ONE_BY_ONE = MappingProxyType({"PENSTOCK_MICRO_BATCHING": "off"})  # together, one replica would do for all of these rates
+SIZE: Mapping[str, Any] = MappingProxyType(
+    {"min_provisioned_concurrency": 0, "max_provisioned_concurrency": 32, "scale_to_zero_enabled": True}
+)
+LOW, HIGH = 20.0, 200.0  # requests/s: a tenfold step
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A stack with one endpoint on it, whose pool may go to zero."""
+
+    stack: Stack
+    endpoint: str
+    model: str
+    evaluation_s: float
+
+    def ask(self, due_s: np.ndarray) -> Answers:
+        return send(self.stack.url(self.endpoint), self.stack.token, request_body(), due_s)
+
+    def watch(self) -> PoolWatch:
+        return PoolWatch(self.stack, self.endpoint)
+
+    def replicas_for(self, per_second: float) -> int:
+        """What one who knew the rate would take."""
+        return max(1, ceil(per_second * self.evaluation_s / (LANES_PER_REPLICA * UTILIZATION)))
+
+    def sleep(self) -> None:
+        wait_for_size(self.stack, self.endpoint, 0)
+        time.sleep(REST_S)
+
+    def pid_of(self, process: str) -> int:
+        pid: int = next(p["pid"] for p in self.stack.status()["processes"] if p["name"] == process)
+        return pid
+
+
+@contextmanager
+def elastic(model: str) -> Iterator[Bench]:
+    with own_stack(SETTINGS) as stack, stack.serving(model, saved_model(model, BUILT / "models"), ONE_BY_ONE, SIZE) as endpoint:
+        bench = Bench(stack, endpoint, model, SHORT_WAIT_S)
+        bench.ask(np.zeros(1))
+        yield bench
+
+
+def run_elasticity(console: Console, parts: list[str], into: Path, wakes: int, minutes: float) -> None:
+    """Each part in turn, on one stack a model; findings are printed as they come and written in the end."""
+    findings: list[Finding] = []
+    traces: list[Trace] = []
+
+    def found(finding: Finding) -> None:
+        findings.append(finding)
+        console.print(f"{finding.mark:<6} {finding.what}: {finding.measured} (wanted {finding.wanted})", highlight=False, soft_wrap=True)
+
+    for model in ("waiting50", "linear"):
+        with elastic(model) as bench:
+            if "wake" in parts:
+                wake(bench, wakes, found)
+                burst(bench, found)
+            if model != "waiting50":
+                continue
+            if "step" in parts:
+                traces.append(step(bench, found))
+            if "ramp" in parts:
+                traces.append(ramp(bench, minutes * 60, found))
+            if "idle" in parts:
+                threshold(bench, found)
+            if "faults" in parts:
+                dead_scaler(bench, found)
+                stopped_scaler(bench, found)
+                frozen_lag(bench, found)
+    write_findings(console, into, findings, traces)
+
+
+def wake(bench: Bench, times: int, found: Callable[[Finding], None]) -> None:
+    took_s, failed = [], 0
+    for _ in range(times):
+        bench.sleep()
+        answers = bench.ask(np.zeros(1))
+        took_s.append(answers.took_s[0])
+        failed += answers.failed
+    p50, p99 = np.quantile(took_s, [0.5, 0.99])
+    measured = f"p50 {p50:.2f} s, p99 {p99:.2f} s, {failed} failed"
+    good = p50 < 1 and p99 < 2 and not failed
+    found(Finding(f"{bench.model}: zero → first answer, {times} wakes", "p50 < 1 s, p99 < 2 s, no error", measured, good))
+
+
+def burst(bench: Bench, found: Callable[[Finding], None]) -> None:
+    bench.sleep()
+    answers = bench.ask(np.linspace(0, 0.1, 200))
+    measured = f"{200 - answers.failed} answered, the last after {answers.took_s.max():.2f} s"
+    found(Finding(f"{bench.model}: 200 requests within 100 ms at zero", "all answered", measured, not answers.failed))
+
+
+def step(bench: Bench, found: Callable[[Finding], None]) -> Trace:
+    up_s, down_s, end_s = 30.0, 60.0, 60.0 + 4 * DOWN_INTERVAL_S
+
+    def rate(at: float) -> float:
+        return HIGH if up_s <= at < down_s else LOW
+
+    bench.ask(due_times(lambda _: LOW, 5))
+    with bench.watch() as watch:
+        answers = bench.ask(due_times(rate, end_s))
+    needed = bench.replicas_for(HIGH)
+    what = f"{bench.model}: {LOW:g} → {HIGH:g} → {LOW:g} requests/s"
+    found(Finding(f"{what}, errors", "none", f"{answers.failed} of {len(answers.status):,}", not answers.failed))
+    wanted_s, ready_s = (watch.first(needed, up_s, ready=ready) - up_s for ready in (False, True))
+    measured = f"{needed} replicas wanted after {wanted_s:.1f} s, ready after {ready_s:.1f} s"
+    found(Finding(f"{what}, replicas follow", "within 2 s", measured, ready_s <= 2))
+    most = max(size.wanted for size in watch.sizes)
+    found(Finding(f"{what}, overshoot", "under 25 %", f"{most} replicas, {needed} needed", most / needed < 1.25))
+    base = answers.between(5, up_s).quantile_s(0.99)
+    back_s = back_to(answers, base, up_s, down_s)
+    measured = f"{back_s:.0f} s (p99 {base * 1e3:.0f} ms before, {answers.between(up_s, down_s).took_s.max():.2f} s at most)"
+    found(Finding(f"{what}, p99 is back", "within 10 s", measured, back_s <= 10))
+    downs = [at for (at, size), (_, before) in zip(watch.steps[1:], watch.steps, strict=False) if size < before]
+    gaps = np.diff(downs)
+    paced = bool(len(downs)) and (not len(gaps) or bool(gaps.min() >= DOWN_INTERVAL_S - 1))
+    measured = f"{len(downs)} steps down, {gaps.min():.0f} s apart at least" if len(gaps) else f"{len(downs)} steps down"
+    found(Finding(f"{what}, steps down", f"{DOWN_INTERVAL_S:g} s apart", measured, paced))
+    return Trace.of("step", rate, answers, watch)
+
+
+def back_to(answers: Answers, base_s: float, from_s: float, until_s: float) -> float:
+    """Seconds after which every second's p99 is at most 1.5 × `base_s`; nan for never."""
+    calm_from = until_s
+    for second in reversed(range(int(from_s), int(until_s))):
+        if answers.between(second, second + 1).quantile_s(0.99) > 1.5 * base_s:
+            break
+        calm_from = second
+    return calm_from - from_s if calm_from < until_s else float("nan")
+
+
+def ramp(bench: Bench, seconds: float, found: Callable[[Finding], None]) -> Trace:
+    """Up and down once over half of the time, then teeth of a minute."""
+    half, tooth = seconds / 2, 60.0
+
+    def rate(at: float) -> float:
+        if at < half:
+            return LOW + (HIGH - LOW) * (1 - abs(at / half * 2 - 1))
+        return LOW + (HIGH - LOW) * ((at - half) % tooth / tooth)
+
+    with bench.watch() as watch:
+        answers = bench.ask(due_times(rate, seconds))
+    oracle = oracle_steps([bench.replicas_for(rate(at)) for at in range(int(seconds))])
+    resizes, ideal = len(watch.steps) - 1, len(oracle) - 1
+    used, ideal_used = replica_seconds(watch.steps, seconds), replica_seconds(oracle, seconds)
+    what = f"{bench.model}: ramp and sawtooth, {seconds / 60:g} min"
+    found(Finding(f"{what}, errors", "none", f"{answers.failed} of {len(answers.status):,}", not answers.failed))
+    found(Finding(f"{what}, resizes", "≤ 1.5 × an oracle's", f"{resizes} against {ideal}", resizes <= 1.5 * ideal))
+    measured = f"{used:,.0f} against {ideal_used:,.0f}: {used / ideal_used:.2f} ×; p99 {answers.quantile_s(0.99) * 1e3:.0f} ms"
+    found(Finding(f"{what}, replica-seconds", "stated", measured, None))
+    return Trace.of("ramp", rate, answers, watch)
+
+
+def oracle_steps(needed: list[int]) -> list[tuple[float, int]]:
+    """(second, size) of one who knows what each second needs, and keeps the same pace downwards."""
+    steps, down_at = [(0.0, needed[0])], -DOWN_INTERVAL_S
+    for second, need in enumerate(needed):
+        size = steps[-1][1]
+        if need > size or (need < size and second - down_at >= DOWN_INTERVAL_S):
+            steps.append((float(second), need))
+            down_at = float(second) if need < size else down_at
+    return steps
+
+
+def threshold(bench: Bench, found: Callable[[Finding], None], cycles: int = 50) -> None:
+    """A request whenever the pool is about to leave, has just left, or leaves at that moment."""
+    gaps = IDLE_TO_ZERO_S + np.tile([-0.1, 0.0, 0.1, 0.05, -0.05], cycles // 5)
+    with bench.watch() as watch:
+        answers = bench.ask(np.cumsum(gaps))
+    stops = sum(size == 0 for _, size in watch.steps)
+    measured = f"{answers.failed} failed, {stops} times at zero, the longest answer took {answers.took_s.max():.1f} s"
+    found(Finding(f"{bench.model}: {cycles} requests round the idle threshold ± 100 ms", "none lost", measured, not answers.failed))
+
+
+def dead_scaler(bench: Bench, found: Callable[[Finding], None]) -> None:
+    """It dies in the second in which the load grows fivefold."""
+    at_s, low, high = 10.0, 20.0, 100.0
+    with bench.watch() as watch:
+        killing = _at(at_s, lambda: os.kill(bench.pid_of("scaler"), signal.SIGKILL))
+        answers = bench.ask(due_times(lambda at: high if at >= at_s else low, 40))
+        killing.join()
+    followed_s = watch.first(bench.replicas_for(high), at_s, ready=False) - at_s
+    measured = f"{answers.failed} failed, {bench.replicas_for(high)} replicas wanted {followed_s:.1f} s later"
+    what = f"{bench.model}: the scaler is killed as the load grows fivefold"
+    found(Finding(what, "no error, another leads within 10 s", measured, not answers.failed and followed_s <= 10 + 2))
+
+
+def stopped_scaler(bench: Bench, found: Callable[[Finding], None]) -> None:
+    pid, per_second, stopped_s = bench.pid_of("scaler"), 60.0, 30.0
+    with bench.watch() as watch:
+        acting = [_at(5, lambda: os.kill(pid, signal.SIGSTOP)), _at(5 + stopped_s, lambda: os.kill(pid, signal.SIGCONT))]
+        answers = bench.ask(due_times(lambda _: per_second, 5 + stopped_s + 10))
+        for one in acting:
+            one.join()
+    sizes = {size for at, size in watch.steps if at > 5}
+    end = watch.sizes[-1].wanted
+    measured = f"{answers.failed} failed, sizes {sorted(sizes) or [end]}, {end} in the end"
+    good = not answers.failed and end >= bench.replicas_for(per_second)
+    found(Finding(f"{bench.model}: the scaler is stopped for {stopped_s:g} s under load", "no error, it goes on after it", measured, good))
+
+
+def frozen_lag(bench: Bench, found: Callable[[Finding], None]) -> None:
+    """Kafka stands still, so that no lag can be read; nothing is asked meanwhile."""
+    bench.ask(due_times(lambda _: 100.0, 8))
+    before, kafka = bench.watch(), bench.pid_of("kafka")
+    with before:
+        time.sleep(1)
+    os.kill(kafka, signal.SIGSTOP)
+    try:
+        with bench.watch() as watch:
+            time.sleep(30)
+    finally:
+        os.kill(kafka, signal.SIGCONT)
+    size = before.sizes[-1].wanted
+    processes = [p for p in bench.stack.status()["processes"] if p["name"].startswith("scorer-")]
+    seen = {one.wanted for one in watch.sizes} or {size}
+    good = seen == {size} and len(processes) == size
+    found(Finding(f"{bench.model}: no lag to be read for 30 s", f"{size} replicas stay", f"{len(processes)} replicas", good))
+
+
+def _at(seconds: float, act: Callable[[], None]) -> Thread:
+    def wait_and_act() -> None:
+        time.sleep(seconds)
+        act()
+
+    thread = Thread(target=wait_and_act)
+    thread.start()
+    return thread
