@@ -65,6 +65,7 @@ class Logger:
         watchdog.cancel()
         await self._drain()
         async with self._flushing:  # no flush is cut short, and none begins any more
+            app.conf.stream_wait_empty = False  # what was taken since, Faust would have flushed first: that would wait for us
             await app.stop()
         ended.cancel()
         await self._dead_letters.stop()
