@@ -28,6 +28,11 @@ def scratch_folder(state: Path, pool_id: str, replica_id: str) -> Path:
     return state / "scratch" / pool_id / replica_id
 
 
+def unforkable_note(state: Path, pool_id: str) -> Path:
+    """Says why workers of this pool are not forked; where there is none, they may be."""
+    return state / "scratch" / pool_id / "started-afresh.txt"
+
+
 def fetched_models(state: Path) -> list[Path]:
     """Folders of the models that are here as a whole."""
     return [entry for entry in (state / "models").glob("*") if entry.is_dir() and entry.suffix != _PARTIAL]

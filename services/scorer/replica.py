@@ -19,16 +19,18 @@ from services.scorer.host import Evaluator, Host
 from services.scorer.kept_environments import forget_environments
 from services.scorer.lanes import Lanes
 from services.scorer.model_files import fetch_model
-from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder
+from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder, unforkable_note
 from services.scorer.refusal import Refusal
 from services.scorer.requirements import read_environment_spec
 from services.scorer.settings import ScorerServiceSettings
-from services.scorer.worker_process import WorkerSpec, start_worker
+from services.scorer.worker_source import WorkerSource
+from services.scorer.worker_spec import WorkerSpec
 from services.shared.clock import now_ms
 from services.shared.endpoints import Pool
 from services.shared.errors import SettingsInvalid
 from services.shared.event_log import EventLog
 from services.shared.health import health_served
+from services.shared.node import warm_socket
 from services.shared.presence import REPORT_EVERY_S, ReplicaReport, report_replica
 from services.shared.process import calm_garbage_collector, until_stopped
 from services.shared.readiness import tell_ready
@@ -171,20 +173,21 @@ class Replica:
             scratch = scratch_folder(state, self._pool_id, self._settings.scorer.replica_id)
             settings = self._settings.scorer
             spec = WorkerSpec(python, model, scratch, variables, settings.load_limit_s, settings.model_memory_bytes)
+            source = WorkerSource(warm_socket(state, environment.digest), unforkable_note(state, self._pool_id), build_log)
             bulk_freed = asyncio.Event()
-            self._lanes = self._new_lanes(spec, self._meter, beside=bulk_freed)
+            self._lanes = self._new_lanes(source, spec, self._meter, beside=bulk_freed)
             await self._lanes.start()
         except (DeploymentFailed, SettingsInvalid) as error:
             build_log.write(f"Failed: {error}")
             raise
         build_log.write(f"The model is loaded. {self._lanes.policy}")
         bulk = replace(spec, scratch=scratch / BULK_SCRATCH, yields=True)
-        self._bulk_lanes = BulkLanes(lambda freed: self._new_lanes(bulk, self._bulk_meter, beside=freed), self._lanes, bulk_freed)
+        self._bulk_lanes = BulkLanes(lambda freed: self._new_lanes(source, bulk, self._bulk_meter, beside=freed), self._lanes, bulk_freed)
         return self._lanes, self._bulk_lanes
 
-    def _new_lanes(self, spec: WorkerSpec, meter: EvaluationMeter, beside: asyncio.Event | None = None) -> Lanes:
+    def _new_lanes(self, source: WorkerSource, spec: WorkerSpec, meter: EvaluationMeter, beside: asyncio.Event) -> Lanes:
         limit_s = self._settings.scorer.evaluation_limit_s
-        return Lanes(lambda: start_worker(spec), Attempts(self._redis), meter, limit_s, self._cancelled, beside)
+        return Lanes(lambda: source.start(spec), Attempts(self._redis), meter, limit_s, self._cancelled, beside)
 
     def _open_variables(self, pool: Pool) -> dict[str, str]:
         sealed = pool.spec.environment_vars

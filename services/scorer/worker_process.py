@@ -1,32 +1,22 @@
 """One model worker process as its host sees it: frames over a socketpair, output captured and redacted."""
 
 import asyncio
-import errno
-import json
 import logging
-import os
-import signal
-import socket
-from asyncio.subprocess import Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from services.scorer import model_worker
 from services.scorer.answers import Answer
 from services.scorer.build_log import DeploymentFailed
-from services.scorer.model_worker.frames import LENGTHS, Traits, encode_frame, slices
+from services.scorer.fresh_worker import spawn_worker
+from services.scorer.model_worker.frames import Traits, encode_frame, slices
 from services.scorer.redaction import redact, redact_error, split_line, to_secrets
+from services.scorer.worker_spec import LaunchedWorker, WorkerSpec, read_frame
 from services.scorer.worker_usage import WorkerUsage
-from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.settings import MIB
 
-START = Path(model_worker.__file__).with_name("__main__.py")
 LONGEST_LINE = 64 * 1024
-LEAST_PRIORITY = 19
 
 log = logging.getLogger(__name__)
 
@@ -39,24 +29,6 @@ class WorkerDied(Exception):
         super().__init__(f"the model worker {reason}" if blamed else "the model worker was replaced")
         self.blamed = blamed
         self.over_memory = over_memory
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """How the model's process is started. `variables` are the entity's own, in clear: they go nowhere else (R16)."""
-
-    python: Path
-    model: Path
-    scratch: Path  # the working folder: the model's own files are shared and stay as they are
-    variables: Mapping[str, str]
-    load_limit_s: float
-    memory_limit_bytes: int
-    yields: bool = False  # it gets only the processor time that nobody else wants
-
-    def environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ", "TMPDIR") if name in os.environ}
-        path = f"{self.python.parent}:{os.environ.get('PATH', os.defpath)}"
-        return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **self.variables}
 
 
 @dataclass(slots=True)
@@ -72,28 +44,29 @@ class WorkerProcess:
 
     def __init__(
         self,
-        process: Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        launched: LaunchedWorker,
         output: "asyncio.Task[None]",
         secrets: tuple[str, ...],
         traits: Traits,
+        modules: Sequence[str],
         usage: WorkerUsage,
         watching: "asyncio.Task[None]",
     ) -> None:
-        self._process, self._reader, self._writer, self._output, self._secrets = process, reader, writer, output, secrets
+        """`modules` are those it has loaded that are not the model's own."""
+        self._launched, self._output, self._secrets = launched, output, secrets
         self._watching = watching
         self._batches: dict[int, _Batch] = {}
         self._last_number = 0
         self._blamed = True
         self.traits = traits
+        self.modules = modules
         self.usage = usage
         self.dead = False
         self._reading = asyncio.create_task(self._read(), name="model-worker-answers")
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._launched.pid
 
     async def score(self, members: Sequence[tuple[str, bytes]], on_answer: Callable[[int, Answer], None]) -> None:
         """Hand over (content type, body) of each member as one batch; `on_answer` gets each answer with its member's index.
@@ -109,8 +82,8 @@ class WorkerProcess:
         header = {"batch": number, "members": [(content_type, len(body)) for content_type, body in members]}
         try:
             with suppress(OSError):  # a broken pipe is seen, with everything else, as the end of the answers
-                self._writer.write(encode_frame(header, b"".join(body for _, body in members)))
-                await self._writer.drain()
+                self._launched.writer.write(encode_frame(header, b"".join(body for _, body in members)))
+                await self._launched.writer.drain()
             await batch.done
         finally:
             del self._batches[number]
@@ -119,7 +92,7 @@ class WorkerProcess:
         """End the process now; whoever is in it gets WorkerDied without blame."""
         self._blamed = False
         self.dead = True
-        _kill(self.pid)
+        self._launched.kill()
 
     async def ended(self) -> None:
         await asyncio.wait([self._reading])
@@ -132,7 +105,7 @@ class WorkerProcess:
     async def _read(self) -> None:
         try:
             while True:
-                header, body = await _read_frame(self._reader)
+                header, body = await read_frame(self._launched.reader)
                 batch = self._batches.get(header["batch"])
                 if batch is not None:
                     self._give(batch, header["answers"], body)
@@ -145,12 +118,12 @@ class WorkerProcess:
         finally:
             self.dead = True
             self._watching.cancel()
-            _kill(self.pid)
+            self._launched.kill()
             for batch in self._batches.values():
                 if not batch.done.done():
                     batch.done.set_exception(WorkerDied(self._blamed, self.usage.over_memory))
-            self._writer.close()
-            await self._process.wait()
+            self._launched.writer.close()
+            await self._launched.wait()
             await self._output
 
     def _give(self, batch: _Batch, answers: list[list[Any]], bodies: bytes) -> None:
@@ -161,38 +134,27 @@ class WorkerProcess:
             batch.on_answer(index, Answer(status, content_type, body, mine, took_s, together, parsed=True))
 
 
-async def start_worker(spec: WorkerSpec) -> WorkerProcess:
-    """Start the process and wait until its model is loaded and warm.
+async def start_worker(spec: WorkerSpec, launch: Callable[[WorkerSpec], Awaitable[LaunchedWorker]] = spawn_worker) -> WorkerProcess:
+    """Start the process by `launch`, whose errors are passed on, and wait until its model is loaded and warm.
 
     Raises DeploymentFailed when the model does not load, WorkerDied when the process ends before it said so.
     """
     spec.scratch.mkdir(parents=True, exist_ok=True)
-    ours, theirs = socket.socketpair()
-    try:
-        process = await _spawn(spec, theirs)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    assert process.stdout is not None
-    if spec.yields:
-        _yield_to_others(process.pid)
+    launched = await launch(spec)
     secrets = to_secrets(spec.variables.values())
-    output = asyncio.create_task(_relay(process.stdout, secrets), name="model-worker-output")
-    usage = WorkerUsage(process.pid, spec.memory_limit_bytes, partial(_kill, process.pid))
+    output = asyncio.create_task(_relay(launched.output, secrets), name="model-worker-output")
+    usage = WorkerUsage(launched.pid, spec.memory_limit_bytes, launched.kill)
     watching = asyncio.create_task(usage.watch(), name="model-worker-usage")
-    reader, writer = await asyncio.open_unix_connection(sock=ours)
     try:
         async with asyncio.timeout(spec.load_limit_s):
-            header, _ = await _read_frame(reader)
+            header, _ = await read_frame(launched.reader)
         if header["event"] == "failed":
             raise DeploymentFailed(f"The model cannot be loaded: {redact(header['message'], secrets)}")
     except BaseException as error:
         watching.cancel()
-        writer.close()
-        _kill(process.pid)
-        await process.wait()
+        launched.writer.close()
+        launched.kill()
+        await launched.wait()
         await output
         if usage.over_memory:
             limit = f"{spec.memory_limit_bytes // MIB:,} MiB"
@@ -203,46 +165,8 @@ async def start_worker(spec: WorkerSpec) -> WorkerProcess:
             raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds.") from error
         raise
     traits = Traits(header["row_wise"], header["waits"], header["why"])
-    log.info("model is loaded", extra=traits._asdict())
-    return WorkerProcess(process, reader, writer, output, secrets, traits, usage, watching)
-
-
-async def _spawn(spec: WorkerSpec, channel: socket.socket) -> Process:
-    """Raises DeploymentFailed for variables that are longer than the system hands to a process: 128 KiB each on Linux."""
-    command = [str(spec.python), "-s", str(START), str(channel.fileno()), str(spec.model), str(LANES_PER_REPLICA)]
-    try:
-        return await asyncio.create_subprocess_exec(
-            *command,
-            cwd=spec.scratch,
-            env=spec.environment(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            pass_fds=[channel.fileno()],
-            start_new_session=True,  # Ctrl-C in a terminal is the host's business
-        )
-    except OSError as error:
-        if error.errno != errno.E2BIG:
-            raise
-        raise DeploymentFailed("The environment variables, with the secrets in them, are longer than the system allows.") from error
-
-
-def _yield_to_others(pid: int) -> None:
-    """Before it has threads, which inherit it. Linux' idle class goes further than niceness: what wakes up beside it never waits for it."""
-    os.setpriority(os.PRIO_PROCESS, pid, LEAST_PRIORITY)
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-
-
-def _kill(pid: int) -> None:
-    """The whole group: the model's code may have children, and they hold its output open."""
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-async def _read_frame(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes]:
-    head, body = LENGTHS.unpack(await reader.readexactly(LENGTHS.size))
-    return json.loads(await reader.readexactly(head)), await reader.readexactly(body)
+    log.info("model is loaded", extra={"pid": launched.pid, **traits._asdict()})
+    return WorkerProcess(launched, output, secrets, traits, header["modules"], usage, watching)
 
 
 async def _relay(stream: asyncio.StreamReader, secrets: tuple[str, ...]) -> None:

@@ -19,6 +19,11 @@ MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes with the terminator
 REPLY_TIMEOUT_S = 15.0
 
 
+def warm_socket(state: Path, environment: str) -> Path:
+    """Where the warm parent of an environment, by its digest, listens while it can fork. Hardly longer than SOCKET_NAME."""
+    return state.absolute() / f"warm-{environment[:10]}.sock"
+
+
 class ReplicaProcess(BaseModel):
     """A replica as the supervisor sees it. `stopping` ones are draining; `backing-off` ones died and will be started again."""
 

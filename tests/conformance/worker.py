@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from services.scorer.answers import Answer
-from services.scorer.worker_process import WorkerProcess, WorkerSpec, start_worker
+from services.scorer.worker_process import WorkerProcess, start_worker
+from services.scorer.worker_spec import WorkerSpec
 from services.shared.settings import GIB
 from tests.conformance.bodies import Case
 from tests.conformance.oracle import Seen, seen

@@ -5,6 +5,7 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 
 NAME = "penstock_model_worker"
+WARM = "warm"
 
 
 def start() -> None:
@@ -15,9 +16,14 @@ def start() -> None:
     assert spec.loader is not None
     package = sys.modules[NAME] = module_from_spec(spec)
     spec.loader.exec_module(package)
-    from penstock_model_worker.serving import serve
+    if sys.argv[1] == WARM:
+        from penstock_model_worker.warm_parent import stand_by
 
-    serve(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+        stand_by(sys.argv[2], sys.argv[3])
+    else:
+        from penstock_model_worker.serving import start_fresh
+
+        start_fresh(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ A frame is two unsigned 32-bit lengths (network order), a JSON header and a body
 [[content type, bytes], …]}` with the members' bodies one after the other; its answers come in one frame or in several, as
 `{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together], …], "done": false}`,
 true in the last. One member gets an answer for certain, of several those that can be scored together: the host sends the others alone.
-Before the first, the worker says `{"event": "ready"}` with the model's traits, or `{"event": "failed"}` with a message.
+Before the first, the worker says `{"event": "ready"}` with the model's traits and the modules it has loaded, or `{"event": "failed"}`
+with a message. One that was forked says `{"event": "forked", "pid": number}` before that, and is told `model`, `scratch`, `variables`
+and `lanes`.
 """
 
 import json
+import os
 import struct
 from typing import Iterable, Iterator, NamedTuple
 
@@ -26,6 +29,15 @@ class Traits(NamedTuple):
 def encode_frame(header: dict, body: bytes = b"") -> bytes:
     head = json.dumps(header).encode()
     return LENGTHS.pack(len(head), len(body)) + head + body
+
+
+def read_frame(frames):
+    """The next one's header and body, from a socket's file; the process ends with the frames."""
+    lengths = frames.read(LENGTHS.size)
+    if len(lengths) < LENGTHS.size:
+        os._exit(0)  # the host is gone: lanes that still compute have nobody to answer
+    head, body = LENGTHS.unpack(lengths)
+    return json.loads(frames.read(head)), frames.read(body)
 
 
 def slices(body: bytes, sizes: Iterable[int]) -> Iterator[bytes]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from services.scorer.build_log import DeploymentFailed
-from services.scorer.worker_process import WorkerSpec, start_worker
+from services.scorer.worker_process import start_worker
+from services.scorer.worker_spec import WorkerSpec
 
 
 async def test_variables_that_no_process_can_be_given_fail_the_deployment_without_being_told(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""A model worker that is started as any program is, and imports all it needs by itself."""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from asyncio.subprocess import Process
+from contextlib import suppress
+from pathlib import Path
+
+from services.scorer import model_worker
+from services.scorer.build_log import DeploymentFailed
+from services.scorer.worker_spec import WorkerSpec, yield_to_others
+from services.shared.control_events import LANES_PER_REPLICA
+
+START = Path(model_worker.__file__).with_name("__main__.py")
+
+
+class FreshWorker:
+    """A child of this process. The kernel ends it when its host dies."""
+
+    def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert process.stdout is not None
+        self.pid, self.output, self.reader, self.writer = process.pid, process.stdout, reader, writer
+        self._process = process
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def wait(self) -> None:
+        await self._process.wait()
+
+
+async def spawn_worker(spec: WorkerSpec) -> FreshWorker:
+    """Raises DeploymentFailed for variables that are longer than the system hands to a process: 128 KiB each on Linux."""
+    ours, theirs = socket.socketpair()
+    try:
+        process = await _spawn(spec, theirs)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    if spec.yields:
+        yield_to_others(process.pid)
+    return FreshWorker(process, *await asyncio.open_unix_connection(sock=ours))
+
+
+async def _spawn(spec: WorkerSpec, channel: socket.socket) -> Process:
+    command = [str(spec.python), "-s", str(START), str(channel.fileno()), str(spec.model), str(LANES_PER_REPLICA)]
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            cwd=spec.scratch,
+            env=spec.environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            pass_fds=[channel.fileno()],
+            start_new_session=True,  # Ctrl-C in a terminal is the host's business
+        )
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        raise DeploymentFailed("The environment variables, with the secrets in them, are longer than the system allows.") from error

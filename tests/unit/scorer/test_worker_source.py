@@ -1,0 +1,34 @@
+"""Which workers are started afresh, and what a warm parent is told to import."""
+
+from pathlib import Path
+
+import pytest
+
+from services.scorer.imported_modules import add_imports, imports_file
+from services.scorer.worker_source import why_fresh
+from services.scorer.worker_spec import WorkerSpec
+
+
+@pytest.mark.parametrize(
+    ("variables", "note", "says"),
+    [
+        pytest.param({}, None, "", id="a model like most may be forked"),
+        pytest.param({"PENSTOCK_MICRO_BATCHING": "off"}, None, "", id="our own variables are read after the fork"),
+        pytest.param({"OMP_NUM_THREADS": "1"}, None, "environment variables", id="libraries read others when they are imported"),
+        pytest.param({}, "It died.", "It died.", id="what was seen to fail is not tried again"),
+    ],
+)
+def test_why_a_worker_is_started_afresh(tmp_path: Path, variables: dict[str, str], note: str | None, says: str) -> None:
+    file = tmp_path / "note"
+    if note is not None:
+        file.write_text(note)
+    spec = WorkerSpec(Path("/environment/bin/python"), tmp_path, tmp_path, variables, 1, 1)
+    reason = why_fresh(spec, file)
+    assert says in reason
+    assert bool(reason) == bool(says)
+
+
+def test_imports_only_grow_in_the_order_in_which_they_were_told_and_hold_names_alone(tmp_path: Path) -> None:
+    add_imports(tmp_path, ["os", "mlflow", "mlflow.pyfunc"])
+    add_imports(tmp_path, ["sklearn.svm", "os", "no name", "sklearn..svm", "; exit"])
+    assert imports_file(tmp_path).read_text().split() == ["os", "mlflow", "mlflow.pyfunc", "sklearn.svm"]
