@@ -6,8 +6,11 @@ from typing import Any
 
 import psutil
 
-HOPS = ("ingress", "submissions", "scorer host", "model worker", "kafka", "redis", "logger", "scaler", "mlflow", "supervisor")
-_HOP_OF_KIND = {"scorer": "scorer host"}
+HOPS = (
+    "ingress", "submissions", "scorer host", "model worker", "warm parents", "kafka", "redis", "logger", "scaler", "mlflow", "supervisor",
+)  # fmt: skip
+_HOP_OF_KIND = {"scorer": "scorer host", "warm": "warm parents"}
+_PARENTS_OF_WORKERS = ("scorer host", "warm parents")
 
 CpuTimes = dict[tuple[str, int], float]  # (hop, pid) → seconds since the process began
 
@@ -29,7 +32,7 @@ def cpu_times(status: Mapping[str, Any]) -> CpuTimes:
             continue
         kind = process["name"].partition("-")[0]
         hop = _HOP_OF_KIND.get(kind, kind)
-        _add(times, hop, "model worker" if hop == "scorer host" else hop, process["pid"])
+        _add(times, hop, "model worker" if hop in _PARENTS_OF_WORKERS else hop, process["pid"])
     known = {pid for _, pid in times}
     supervisor = psutil.Process(status["supervisor"])
     for process in (supervisor, *supervisor.children()):  # its keeper, too

@@ -74,6 +74,10 @@ class Child:
         self.start()
         await asyncio.shield(self._was_ready)
 
+    @property
+    def was_asked_to_stop(self) -> bool:
+        return self._stopping.is_set()
+
     def ask_to_stop(self) -> None:
         self._stopping.set()
         if self.state in (ChildState.STARTING, ChildState.READY):

@@ -17,7 +17,7 @@ _NEEDS = {
     "logger": (TOPICS, "redis"),
 }
 # What hands work on stops before what takes it; the three servers have nobody left to wait for and go together.
-_STOP_ORDER = (("ingress", "submissions"), ("scaler",), ("scorer",), ("logger",), ("mlflow", "redis", "kafka"))
+_STOP_ORDER = (("ingress", "submissions"), ("scaler",), ("scorer",), ("logger", "warm"), ("mlflow", "redis", "kafka"))
 
 
 class ChildState(StrEnum):

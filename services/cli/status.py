@@ -27,6 +27,7 @@ _PURPOSE = {
     "submissions": "bulk work",
     "scaler": "starts replicas",
     "logger": "inference tables",
+    "warm": "forks model workers",
 }
 _COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "backing-off": "red", "stopping": "yellow", "stopped": "red"}
 _FACTS = ("state", "pid", "up for", "restarts")

@@ -30,6 +30,7 @@ from services.cli.preflight import require_disk
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
 from services.cli.settings import StackSettings, load_stack_settings
 from services.cli.stack import Stack
+from services.cli.warm_parents import WarmParents
 from services.shared.errors import DependencyLost, SettingsInvalid
 from services.shared.node import NodeServer, ReplicaProcess
 from services.shared.telemetry import start_telemetry
@@ -52,6 +53,9 @@ class Supervisor:
         self._replicas: dict[str, tuple[str, bool]] = {}  # replica id → pool id, refusing
         self._ready: dict[str, asyncio.Event] = {}
         self._spare = stack.spare_replica(keeper)
+        scorer = stack.settings.scorer
+        most = scorer.warm_parents if sys.platform == "linux" else 0  # elsewhere nothing would end a fork with its host
+        self._warm = WarmParents(stack.places, most, scorer.warm_parents_max_bytes, keeper, self._children, self._changed)
         self._phase = "starting"
         self._began_at = time.monotonic()
         self.stop_asked = asyncio.Event()
@@ -70,8 +74,11 @@ class Supervisor:
                     log.info("stack ready", extra={"after_s": self._age_s()})
                     self._report({"ready": self.status()})
                     aside.append(asyncio.create_task(self._spare.keep(), name="spare-replica"))
+                    aside.append(asyncio.create_task(self._warm.keep(), name="warm-parents"))
                 await asked
                 self._phase = "stopping"
+                for keeping in aside:  # nothing of theirs begins any more
+                    keeping.cancel()
                 await self._stop_all()
         finally:
             for task in (starting, asked, *aside):
@@ -165,6 +172,7 @@ class Supervisor:
             "stop_replica": self._stop_replica,
             "replicas": lambda _: {"replicas": [replica.model_dump() for replica in self._replica_list()]},
             "status": lambda _: {"status": self.status()},
+            "use_environment": self._warm.use,
             "stop": self._ask_to_stop,
         }
 

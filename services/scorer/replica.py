@@ -27,10 +27,10 @@ from services.scorer.worker_source import WorkerSource
 from services.scorer.worker_spec import WorkerSpec
 from services.shared.clock import now_ms
 from services.shared.endpoints import Pool
-from services.shared.errors import SettingsInvalid
+from services.shared.errors import DependencyLost, SettingsInvalid
 from services.shared.event_log import EventLog
 from services.shared.health import health_served
-from services.shared.node import warm_socket
+from services.shared.node import Node, warm_socket
 from services.shared.presence import REPORT_EVERY_S, ReplicaReport, report_replica
 from services.shared.process import calm_garbage_collector, until_stopped
 from services.shared.readiness import tell_ready
@@ -75,6 +75,7 @@ class Replica:
         self._bulk_meter = EvaluationMeter(None)
         self._online: Host | None = None
         self._bulk: Host | None = None
+        self._environment: str | None = None  # by its digest, once a model was loaded in it
         self._lanes: Lanes | None = None
         self._bulk_lanes: BulkLanes | None = None
 
@@ -100,7 +101,7 @@ class Replica:
         calm_garbage_collector()
         await self._enter("ready")
         tell_ready()
-        await self._serve_with(self._online, self._bulk, self._tidy(gone))
+        await self._serve_with(self._online, self._bulk, self._afterwards(gone))
 
     async def why_not_ready(self) -> str:
         if self._phase != "ready":
@@ -147,6 +148,15 @@ class Replica:
             await events.stop()
         return pools.get(self._pool_id), kept - pools.keys()
 
+    async def _afterwards(self, gone: set[str]) -> None:
+        """What is done once it serves: the next replica starts faster by it."""
+        if self._environment is not None:
+            try:
+                await Node(self._state).use_environment(self._environment)
+            except DependencyLost as error:
+                log.info("no warm parent is asked for", extra={"reason": str(error)})
+        await self._tidy(gone)
+
     async def _tidy(self, gone: set[str]) -> None:
         """After the start, which it would only slow down."""
         settings = self._settings.scorer
@@ -180,6 +190,7 @@ class Replica:
         except (DeploymentFailed, SettingsInvalid) as error:
             build_log.write(f"Failed: {error}")
             raise
+        self._environment = environment.digest
         build_log.write(f"The model is loaded. {self._lanes.policy}")
         bulk = replace(spec, scratch=scratch / BULK_SCRATCH, yields=True)
         self._bulk_lanes = BulkLanes(lambda freed: self._new_lanes(source, bulk, self._bulk_meter, beside=freed), self._lanes, bulk_freed)

@@ -28,29 +28,29 @@ class WorkerSource:
 
     async def start(self, spec: WorkerSpec) -> WorkerProcess:
         """As `start_worker`. A fork that does not get to load its model is tried afresh, and not again once that has worked."""
-        reason = why_fresh(spec, self._note)
-        if reason:
-            log.info("model worker is started afresh", extra={"reason": reason})
-            return await self._fresh(spec)
-        try:
-            limit_s = min(spec.load_limit_s, FORKED_LOAD_LIMIT_S)
-            return await start_worker(replace(spec, load_limit_s=limit_s), partial(fork_worker, self._warm))
-        except CannotFork as error:
-            log.info("model worker is started afresh", extra={"reason": f"There is no warm parent: {error}"})
-            return await self._fresh(spec)
-        except (WorkerDied, DeploymentFailed) as error:
-            log.warning("forked model worker failed, starting one afresh", extra={"reason": str(error)})
-            worker = await self._fresh(spec)
-            self._remember(f"A forked worker failed where a fresh one did not: {error}")
-            return worker
-
-    async def _fresh(self, spec: WorkerSpec) -> WorkerProcess:
-        worker = await start_worker(spec)
+        worker = await self._start(spec)
         try:
             await asyncio.to_thread(add_imports, spec.environment_folder, worker.modules)
         except OSError as error:
             log.warning("imports of the model are not written down", extra={"reason": str(error)})
         return worker
+
+    async def _start(self, spec: WorkerSpec) -> WorkerProcess:
+        reason = why_fresh(spec, self._note)
+        if reason:
+            log.info("model worker is started afresh", extra={"reason": reason})
+            return await start_worker(spec)
+        try:
+            limit_s = min(spec.load_limit_s, FORKED_LOAD_LIMIT_S)
+            return await start_worker(replace(spec, load_limit_s=limit_s), partial(fork_worker, self._warm))
+        except CannotFork as error:
+            log.info("model worker is started afresh", extra={"reason": f"There is no warm parent: {error}"})
+            return await start_worker(spec)
+        except (WorkerDied, DeploymentFailed) as error:
+            log.warning("forked model worker failed, starting one afresh", extra={"reason": str(error)})
+            worker = await start_worker(spec)
+            self._remember(f"A forked worker failed where a fresh one did not: {error}")
+            return worker
 
     def _remember(self, reason: str) -> None:
         self._build_log.write(f"This model's workers are not forked any more. {reason}")

@@ -30,9 +30,13 @@ class WorkerSpec:
         return self.python.parent.parent
 
     def environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ", "TMPDIR") if name in os.environ}
-        path = f"{self.python.parent}:{os.environ.get('PATH', os.defpath)}"
-        return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **self.variables}
+        return {**bare_environment(self.python), **self.variables}
+
+
+def bare_environment(python: Path) -> dict[str, str]:
+    """What every process of an environment gets of this one's variables."""
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ", "TMPDIR") if name in os.environ}
+    return {**kept, "PATH": f"{python.parent}:{os.environ.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1"}
 
 
 class LaunchedWorker(Protocol):

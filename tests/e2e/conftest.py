@@ -48,11 +48,20 @@ class Stack:
         return [p["pid"] for p in self.status()["processes"] if p["name"].startswith(prefix) and p["pid"]]
 
     def workers(self, pool: str) -> list[int]:
-        """Model workers of an endpoint's replicas: the children of the scorer hosts."""
-        return [child.pid for host in self.pids(f"scorer-{pool}") for child in psutil.Process(host).children()]
+        """Model workers of an endpoint's replicas, forked or not: they run in the working folders of its pools."""
+        status = self.status()
+        family = psutil.Process(status["supervisor"]).children(recursive=True)
+        return [process.pid for process in family if _folder_of(process).startswith(f"{status['state']}/scratch/{pool}")]
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.host, headers={"Authorization": f"Bearer {self.token}"}, timeout=150)
+
+
+def _folder_of(process: psutil.Process) -> str:
+    try:
+        return process.cwd()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @pytest.fixture(scope="session")

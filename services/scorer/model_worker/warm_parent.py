@@ -17,7 +17,7 @@ from typing import Iterable, List
 
 from .forked import become_worker
 
-CANNOT_FORK = 3  # exit status: what was imported runs threads, which a fork would lose
+LEFT = 0  # exit status: what was imported runs threads, which a fork would lose, and would do so again
 BACKLOG = 64
 ORDER_LIMIT_S = 1.0  # whoever connects and says nothing keeps the others waiting no longer
 DESCRIPTORS = 2
@@ -31,7 +31,7 @@ def stand_by(path: str, names_file: str) -> None:
     others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if others:
         print(f"cannot be forked: importing has started threads: {', '.join(others)}", flush=True)
-        os._exit(CANNOT_FORK)
+        os._exit(LEFT)
     gc.collect()
     gc.freeze()  # a collection in a worker would copy every page it walks
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers are their hosts' business

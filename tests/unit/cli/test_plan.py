@@ -45,12 +45,12 @@ def test_needs(name: str, needs: tuple[str, ...]) -> None:
 
 
 def test_a_stack_stops_in_drain_order() -> None:
-    names = ["kafka", "redis", "mlflow", "ingress-0", "submissions", "scaler", "logger", "scorer-a", "scorer-b"]
+    names = ["kafka", "redis", "mlflow", "ingress-0", "submissions", "scaler", "logger", "warm-a", "scorer-a", "scorer-b"]
     assert stop_waves(names) == [
         ["ingress-0", "submissions"],
         ["scaler"],
         ["scorer-a", "scorer-b"],
-        ["logger"],
+        ["logger", "warm-a"],
         ["kafka", "redis", "mlflow"],
     ]
 
