@@ -115,6 +115,7 @@ class WarmParents:
         """It has ended: released, or by itself because what it imported cannot be forked."""
         child = self._parents.pop(digest)
         self._children.pop(child.spec.name)
+        warm_socket(self._state, digest).unlink(missing_ok=True)
         if not child.was_asked_to_stop:
             self._give_up(digest, f"Its warm parent ended by itself; see {child.spec.log_file.name}.")
         self._apply()

@@ -87,6 +87,7 @@ async def test_parents_are_kept_for_what_is_used_and_are_there_again_when_the_st
         first.parents.use({"environment": DIGEST})
         await first.until(lambda: first.pid() not in (0, pid))
     assert not psutil.pid_exists(pid)
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".sock")]
     async with kept(places) as second:
         await second.until(lambda: second.pid() > 0)
         assert list(second.children) == [f"warm-{DIGEST[:8]}"], "what cannot be forked is not tried again"
