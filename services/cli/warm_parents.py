@@ -58,7 +58,10 @@ class WarmParents:
         self._keeping = False
 
     def use(self, request: dict[str, Any]) -> dict[str, Any]:
-        """A worker of this environment was started. One that needed what its parent has not imported makes it begin anew."""
+        """A worker of this environment was started; the reply says why it can have no parent, if that is known.
+
+        A worker that needed what its parent has not imported makes that begin anew.
+        """
         digest = str(request["environment"])
         if not _DIGEST.fullmatch(digest):
             raise ValueError("not an environment")
@@ -67,7 +70,7 @@ class WarmParents:
         if digest in self._parents and self._imported[digest] != self._imports_at(digest):
             self._release(digest, "its models need more modules")
         self._apply()
-        return {}
+        return {"unforkable": self._known[digest].unforkable}
 
     async def keep(self) -> None:
         """Start those there were, and look after them."""

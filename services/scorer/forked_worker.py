@@ -36,10 +36,10 @@ class ForkedWorker:
         asyncio.get_running_loop().add_reader(self._descriptor, self._end)
 
     def kill(self) -> None:
+        self._lifeline.close()  # before the next line: once the worker is gone, so is its end, which names the group
         if not self._ended.is_set():
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)  # a model may have closed the lifeline
-        self._lifeline.close()
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)  # a model may have closed its end
 
     async def wait(self) -> None:
         await self._ended.wait()
@@ -48,7 +48,9 @@ class ForkedWorker:
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
         self._ended.set()
-        self._lifeline.close()  # children that it left
+        self._lifeline.close()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)  # children that it left; while there are any, the number is no other group's
 
 
 async def fork_worker(path: Path, spec: WorkerSpec) -> ForkedWorker:

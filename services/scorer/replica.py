@@ -23,14 +23,14 @@ from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder,
 from services.scorer.refusal import Refusal
 from services.scorer.requirements import read_environment_spec
 from services.scorer.settings import ScorerServiceSettings
+from services.scorer.told_events import tell_event
 from services.scorer.worker_source import WorkerSource
 from services.scorer.worker_spec import WorkerSpec
 from services.shared.clock import now_ms
 from services.shared.endpoints import Pool
-from services.shared.errors import DependencyLost, SettingsInvalid
+from services.shared.errors import SettingsInvalid
 from services.shared.event_log import EventLog
 from services.shared.health import health_served
-from services.shared.node import Node, warm_socket
 from services.shared.presence import REPORT_EVERY_S, ReplicaReport, report_replica
 from services.shared.process import calm_garbage_collector, until_stopped
 from services.shared.readiness import tell_ready
@@ -75,7 +75,7 @@ class Replica:
         self._bulk_meter = EvaluationMeter(None)
         self._online: Host | None = None
         self._bulk: Host | None = None
-        self._environment: str | None = None  # by its digest, once a model was loaded in it
+        self._source: WorkerSource | None = None
         self._lanes: Lanes | None = None
         self._bulk_lanes: BulkLanes | None = None
 
@@ -150,11 +150,8 @@ class Replica:
 
     async def _afterwards(self, gone: set[str]) -> None:
         """What is done once it serves: the next replica starts faster by it."""
-        if self._environment is not None:
-            try:
-                await Node(self._state).use_environment(self._environment)
-            except DependencyLost as error:
-                log.info("no warm parent is asked for", extra={"reason": str(error)})
+        if self._source is not None:
+            await self._source.prepare_next()
         await self._tidy(gone)
 
     async def _tidy(self, gone: set[str]) -> None:
@@ -183,18 +180,21 @@ class Replica:
             scratch = scratch_folder(state, self._pool_id, self._settings.scorer.replica_id)
             settings = self._settings.scorer
             spec = WorkerSpec(python, model, scratch, variables, settings.load_limit_s, settings.model_memory_bytes)
-            source = WorkerSource(warm_socket(state, environment.digest), unforkable_note(state, self._pool_id), build_log)
+            note = unforkable_note(state, self._pool_id)
+            self._source = source = WorkerSource(state, environment.digest, note, build_log, self._tell_fresh_start)
             bulk_freed = asyncio.Event()
             self._lanes = self._new_lanes(source, spec, self._meter, beside=bulk_freed)
             await self._lanes.start()
         except (DeploymentFailed, SettingsInvalid) as error:
             build_log.write(f"Failed: {error}")
             raise
-        self._environment = environment.digest
         build_log.write(f"The model is loaded. {self._lanes.policy}")
         bulk = replace(spec, scratch=scratch / BULK_SCRATCH, yields=True)
         self._bulk_lanes = BulkLanes(lambda freed: self._new_lanes(source, bulk, self._bulk_meter, beside=freed), self._lanes, bulk_freed)
         return self._lanes, self._bulk_lanes
+
+    async def _tell_fresh_start(self, message: str) -> None:
+        await tell_event(self._settings.kafka, "WORKERS_NOT_FORKED", self._pool_id, message)
 
     def _new_lanes(self, source: WorkerSource, spec: WorkerSpec, meter: EvaluationMeter, beside: asyncio.Event) -> Lanes:
         limit_s = self._settings.scorer.evaluation_limit_s

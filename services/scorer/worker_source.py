@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from services.scorer.forked_worker import CannotFork, fork_worker
 from services.scorer.imported_modules import add_imports
 from services.scorer.worker_process import WorkerDied, WorkerProcess, start_worker
 from services.scorer.worker_spec import WorkerSpec
+from services.shared.errors import DependencyLost
+from services.shared.node import Node, warm_socket
 from services.shared.settings import PREFIX
 
 FORKED_LOAD_LIMIT_S = 60.0  # a load that takes longer gains little by a fork, and one that hangs because of it is found out
@@ -19,12 +22,16 @@ log = logging.getLogger(__name__)
 
 
 class WorkerSource:
-    """`warm` is the socket of the environment's warm parent, `note` the pool's file that says why its workers are not forked."""
+    """Of one pool. `note` is its file that says why its workers are not forked; `tell` gets that once, for the pool's events."""
 
-    def __init__(self, warm: Path, note: Path, build_log: BuildLog) -> None:
-        self._warm = warm
+    def __init__(self, state: Path, environment: str, note: Path, build_log: BuildLog, tell: Callable[[str], Awaitable[None]]) -> None:
+        """`environment` is its digest."""
+        self._node = Node(state)
+        self._environment = environment
+        self._warm = warm_socket(state, environment)
         self._note = note
         self._build_log = build_log
+        self._tell = tell
 
     async def start(self, spec: WorkerSpec) -> WorkerProcess:
         """As `start_worker`. A fork that does not get to load its model is tried afresh, and not again once that has worked."""
@@ -49,15 +56,26 @@ class WorkerSource:
         except (WorkerDied, DeploymentFailed) as error:
             log.warning("forked model worker failed, starting one afresh", extra={"reason": str(error)})
             worker = await start_worker(spec)
-            self._remember(f"A forked worker failed where a fresh one did not: {error}")
+            await self._remember(f"A forked worker failed where a fresh one did not: {error}")
             return worker
 
-    def _remember(self, reason: str) -> None:
-        self._build_log.write(f"This model's workers are not forked any more. {reason}")
+    async def prepare_next(self) -> None:
+        """Once a worker runs: have the node keep a warm parent for those that follow."""
+        try:
+            unforkable = await self._node.use_environment(self._environment)
+        except DependencyLost as error:
+            log.info("no warm parent is asked for", extra={"reason": str(error)})
+            return
+        if unforkable and not self._note.exists():
+            await self._remember(unforkable)
+
+    async def _remember(self, reason: str) -> None:
+        self._build_log.write(f"This model's workers start afresh from now on. {reason}")
         try:
             self._note.write_text(reason)
         except OSError as error:
-            log.warning("cannot write down that workers are not forked", extra={"reason": str(error)})
+            log.warning("cannot write down that workers start afresh", extra={"reason": str(error)})
+        await self._tell(f"Model workers start afresh from now on, which takes longer. {reason}")
 
 
 def why_fresh(spec: WorkerSpec, note: Path) -> str:

@@ -51,9 +51,13 @@ class Node:
         """Ask the replica to drain and leave; returns at once. A repeat, or an unknown replica, changes nothing."""
         await self.call({"op": "stop_replica", "replica_id": replica_id})
 
-    async def use_environment(self, digest: str) -> None:
-        """Say that a model worker of this environment was started; the node keeps a warm parent for those it expects again."""
-        await self.call({"op": "use_environment", "environment": digest})
+    async def use_environment(self, digest: str) -> str:
+        """Say that a model worker of this environment was started; the node keeps a warm parent for those it expects again.
+
+        Returns why this one can have none, or an empty text.
+        """
+        reply = await self.call({"op": "use_environment", "environment": digest})
+        return str(reply["unforkable"])
 
     async def replicas(self) -> list[ReplicaProcess]:
         reply = await self.call({"op": "replicas"})

@@ -28,6 +28,7 @@ def stand_by(path: str, names_file: str) -> None:
     """Import, listen at `path`, fork until SIGTERM."""
     began = time.monotonic()
     import_all([*ALWAYS, *_read_names(names_file)])
+    _list_packages()
     others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if others:
         print(f"cannot be forked: importing has started threads: {', '.join(others)}", flush=True)
@@ -52,6 +53,17 @@ def import_all(names: Iterable[str]) -> None:
                 importlib.import_module(name)
             except (Exception, SystemExit) as error:  # noqa: BLE001  any module may fail in any way
                 print(f"not imported: {name}: {type(error).__name__}: {error}", flush=True)
+
+
+def _list_packages() -> None:
+    """MLflow finds out which module is of which package when a model is first loaded, and keeps it: 0.3 s of each load otherwise."""
+    try:
+        from mlflow.utils import requirements_utils
+
+        for name in ("_init_modules_to_packages_map", "_init_packages_to_modules_map"):
+            getattr(requirements_utils, name, lambda: None)()
+    except Exception as error:  # noqa: BLE001  private to MLflow, and different in each: a load does it by itself, too
+        print(f"packages not listed: {type(error).__name__}: {error}", flush=True)
 
 
 def _fork(listening: socket.socket, connection: socket.socket) -> None:

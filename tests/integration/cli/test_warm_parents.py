@@ -75,10 +75,11 @@ async def test_parents_are_kept_for_what_is_used_and_are_there_again_when_the_st
         tmp_path, THREADED, "import threading, time; threading.Thread(target=time.sleep, args=[60], name='of a library').start()"
     )
     async with kept(places) as first:
-        first.parents.use({"environment": DIGEST})
+        assert first.parents.use({"environment": DIGEST}) == {"unforkable": ""}
         first.parents.use({"environment": THREADED})
         await first.until(lambda: first.pid() > 0 and f"warm-{THREADED[:8]}" not in first.children)
         assert "threads" in places.log_of(f"warm-{THREADED[:8]}").read_text()
+        assert "warm-bbbbbbbb.log" in first.parents.use({"environment": THREADED})["unforkable"]
         pid = first.pid()
         psutil.Process(pid).kill()
         await first.until(lambda: first.pid() not in (0, pid))

@@ -23,10 +23,11 @@ from services.scorer.imported_modules import imports_file
 from services.scorer.worker_process import WorkerDied, WorkerProcess, start_worker
 from services.scorer.worker_source import WorkerSource
 from services.scorer.worker_spec import WorkerSpec
+from services.shared.node import warm_socket
 from services.shared.settings import GIB
 
 PATIENCE_S = 30
-SPIN, SHOW = 1, 0
+DIGEST = "d" * 32
 HOST = """
 import asyncio, json, sys
 from functools import partial
@@ -67,7 +68,7 @@ class Parent:
     """A warm parent of this project's own environment."""
 
     def __init__(self, folder: Path) -> None:
-        self.socket = folder / "warm.sock"
+        self.socket = warm_socket(folder, DIGEST)
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self, imports: Path) -> None:
@@ -97,7 +98,8 @@ async def parent(tmp_path: Path) -> AsyncIterator[Parent]:
 
 async def test_a_forked_worker_is_one_like_any_other_and_outlives_its_warm_parent(parent: Parent, spec: WorkerSpec, tmp_path: Path) -> None:
     fork = partial(fork_worker, parent.socket)
-    one, other = await asyncio.gather(start_worker(spec, fork), start_worker(spec, fork))
+    one, other = await asyncio.gather(start_worker(spec, fork), start_worker(replace(spec, yields=True), fork))
+    assert [os.sched_getscheduler(worker.pid) for worker in (one, other)] == [os.SCHED_OTHER, os.SCHED_IDLE]
     shown, beside = await show(one), await show(other)
     assert shown["luck"] != beside["luck"], "workers of one parent do not draw the same numbers"
     assert (shown["session"], shown["waits"], shown["folder"]) == (True, 7, str(spec.scratch))
@@ -151,12 +153,18 @@ async def test_a_worker_that_is_ended_in_the_middle_blames_nobody_and_one_that_d
 
 async def test_what_loads_afresh_and_not_in_a_fork_is_forked_no_more(parent: Parent, spec: WorkerSpec, tmp_path: Path) -> None:
     note, build_log = tmp_path / "note.txt", tmp_path / "build.log"
-    source = WorkerSource(parent.socket, note, BuildLog(build_log))
+    told: list[str] = []
+
+    async def tell(message: str) -> None:
+        told.append(message)
+
+    source = WorkerSource(tmp_path, DIGEST, note, BuildLog(build_log), tell)
     assert await is_forked(source, spec)
     assert not note.exists()
     assert not await is_forked(source, replace(spec, variables={"PENSTOCK_DIES_FORKED": ""}))
-    assert "not forked any more" in build_log.read_text()
+    assert "start afresh from now on" in build_log.read_text()
     assert not await is_forked(source, spec), "remembered"
+    assert len(told) == 1
     assert "mlflow.pyfunc" in imports_file(spec.environment_folder).read_text().split(), "told by a worker that was started afresh"
 
 
