@@ -46,6 +46,9 @@ async def test_killed_model_workers_cost_no_request(stack: Stack, deploy: Deploy
                 _kill(worker)
             await asyncio.sleep(2)
         await load.answers(50)
+    forked_by = {psutil.Process(worker).ppid() for worker in stack.workers(endpoint.id)}
+    assert forked_by
+    assert forked_by <= set(stack.pids("warm")), "those that came back were forked"
     verdict = await judge(load.ledger, endpoint.table, double)
     say(capsys, verdict)
     assert verdict.clean
