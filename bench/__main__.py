@@ -95,8 +95,9 @@ def elasticity(
     into: Path = typer.Option(RESULTS, help="Folder of tables and plots."),
 ) -> None:
     """How a pool follows its load, from zero and back."""
-    prepare(console, [], with_oha=False)
-    run_elasticity(console, _chosen(parts, PARTS), into, wakes, minutes)
+    chosen = _chosen(parts, PARTS)
+    prepare(console, ["ray"] if "ray" in chosen else [], with_oha=False)
+    run_elasticity(console, chosen, into, wakes, minutes)
 
 
 @app.command()

@@ -46,7 +46,10 @@ def send(url: str, token: str, body: bytes, due_s: Sequence[float] | np.ndarray)
 
 
 async def _send(url: str, token: str, body: bytes, due_s: np.ndarray) -> Answers:
-    loop, headers = asyncio.get_running_loop(), {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    loop, headers = (
+        asyncio.get_running_loop(),
+        {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
+    )
     took_s, status = np.zeros(len(due_s)), np.zeros(len(due_s), dtype=int)
 
     async def ask(index: int, at: float) -> None:

@@ -1,5 +1,6 @@
 """How a pool follows its load, from zero and back: `python -m bench elasticity`."""
 
+import json
 import os
 import signal
 import time
@@ -17,13 +18,14 @@ from rich.console import Console
 
 from bench.arrivals import Answers, due_times, send
 from bench.elasticity_report import Finding, Trace, write_findings
-from bench.models import SHORT_WAIT_S, request_body, saved_model
+from bench.models import SHORT_WAIT_S, expected_predictions, request_body, saved_model
 from bench.penstock import Stack, own_stack
-from bench.places import BUILT
-from bench.pool_watch import PoolWatch, replica_seconds, wait_for_size
+from bench.places import BUILT, PEERS
+from bench.pool_watch import PoolWatch, Size, Sizes, replica_seconds, wait_for_size
+from bench.systems import Peer, Tuning, python_of, running_peer
 from services.shared.control_events import LANES_PER_REPLICA
 
-PARTS = ("wake", "step", "ramp", "idle", "faults")
+PARTS = ("wake", "step", "ramp", "idle", "faults", "ray")
 IDLE_TO_ZERO_S = 4.0
 DOWN_INTERVAL_S = 20.0
 UTILIZATION = 0.7  # the scaler's own setting, which is left as it is
@@ -31,11 +33,18 @@ REST_S = 12.0  # between two wakes: longer than a spare replica takes to be back
 SETTINGS: Mapping[str, str] = MappingProxyType(
     {"PENSTOCK_SCALER_IDLE_TO_ZERO_S": f"{IDLE_TO_ZERO_S:g}", "PENSTOCK_SCALER_DOWN_INTERVAL_S": f"{DOWN_INTERVAL_S:g}"}
 )
+MOST_REPLICAS = 8
 ONE_BY_ONE = MappingProxyType({"PENSTOCK_MICRO_BATCHING": "off"})  # together, one replica would do for all of these rates
 SIZE: Mapping[str, Any] = MappingProxyType(
-    {"min_provisioned_concurrency": 0, "max_provisioned_concurrency": 32, "scale_to_zero_enabled": True}
+    {"min_provisioned_concurrency": 0, "max_provisioned_concurrency": MOST_REPLICAS * LANES_PER_REPLICA, "scale_to_zero_enabled": True}
 )
 LOW, HIGH = 20.0, 200.0  # requests/s: a tenfold step
+UP_S, DOWN_S, STEP_S = 30.0, 60.0, 60.0 + 4 * DOWN_INTERVAL_S
+ELASTIC_RAY = Peer(
+    "ray",
+    lambda start: [python_of("ray"), str(PEERS / "ray" / "serve_elastic.py"), *start.arguments()],
+    Tuning(MOST_REPLICAS, LANES_PER_REPLICA, DOWN_INTERVAL_S),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +63,7 @@ class Bench:
         return PoolWatch(self.stack, self.endpoint)
 
     def replicas_for(self, per_second: float) -> int:
-        """What one who knew the rate would take."""
-        return max(1, ceil(per_second * self.evaluation_s / (LANES_PER_REPLICA * UTILIZATION)))
+        return replicas_for(per_second, self.evaluation_s)
 
     def sleep(self) -> None:
         wait_for_size(self.stack, self.endpoint, 0)
@@ -64,6 +72,11 @@ class Bench:
     def pid_of(self, process: str) -> int:
         pid: int = next(p["pid"] for p in self.stack.status()["processes"] if p["name"] == process)
         return pid
+
+
+def replicas_for(per_second: float, evaluation_s: float) -> int:
+    """What one who knew the rate would take."""
+    return max(1, ceil(per_second * evaluation_s / (LANES_PER_REPLICA * UTILIZATION)))
 
 
 @contextmanager
@@ -83,24 +96,34 @@ def run_elasticity(console: Console, parts: list[str], into: Path, wakes: int, m
         findings.append(finding)
         console.print(f"{finding.mark:<6} {finding.what}: {finding.measured} (wanted {finding.wanted})", highlight=False, soft_wrap=True)
 
-    for model in ("waiting50", "linear"):
-        with elastic(model) as bench:
-            if "wake" in parts:
-                wake(bench, wakes, found)
-                burst(bench, found)
-            if model != "waiting50":
-                continue
-            if "step" in parts:
-                traces.append(step(bench, found))
-            if "ramp" in parts:
-                traces.append(ramp(bench, minutes * 60, found))
-            if "idle" in parts:
-                threshold(bench, found)
-            if "faults" in parts:
-                dead_scaler(bench, found)
-                stopped_scaler(bench, found)
-                frozen_lag(bench, found)
+    own = [part for part in parts if part != "ray"]
+    if own:
+        with elastic("waiting50") as bench:
+            traces += run_parts(bench, own, wakes, minutes * 60, found)
+    if "wake" in own:
+        with elastic("linear") as bench:
+            run_parts(bench, ["wake"], wakes, 0, found)
+    if "ray" in parts:
+        traces.append(step_of_ray("waiting50", found))
     write_findings(console, into, findings, traces)
+
+
+def run_parts(bench: Bench, parts: list[str], wakes: int, ramp_s: float, found: Callable[[Finding], None]) -> list[Trace]:
+    traces = []
+    if "wake" in parts:
+        wake(bench, wakes, found)
+        burst(bench, found)
+    if "step" in parts:
+        traces.append(step(bench, found))
+    if "ramp" in parts:
+        traces.append(ramp(bench, ramp_s, found))
+    if "idle" in parts:
+        threshold(bench, found)
+    if "faults" in parts:
+        dead_scaler(bench, found)
+        stopped_scaler(bench, found)
+        frozen_lag(bench, found)
+    return traces
 
 
 def wake(bench: Bench, times: int, found: Callable[[Finding], None]) -> None:
@@ -124,32 +147,47 @@ def burst(bench: Bench, found: Callable[[Finding], None]) -> None:
 
 
 def step(bench: Bench, found: Callable[[Finding], None]) -> Trace:
-    up_s, down_s, end_s = 30.0, 60.0, 60.0 + 4 * DOWN_INTERVAL_S
-
-    def rate(at: float) -> float:
-        return HIGH if up_s <= at < down_s else LOW
-
     bench.ask(due_times(lambda _: LOW, 5))
     with bench.watch() as watch:
-        answers = bench.ask(due_times(rate, end_s))
-    needed = bench.replicas_for(HIGH)
-    what = f"{bench.model}: {LOW:g} → {HIGH:g} → {LOW:g} requests/s"
+        answers = bench.ask(due_times(step_rate, STEP_S))
+    judge_step(f"{bench.model}: {LOW:g} → {HIGH:g} → {LOW:g} requests/s", bench.replicas_for(HIGH), answers, watch.sizes, found)
+    return Trace.of("step", step_rate, answers, watch.sizes)
+
+
+def step_of_ray(model: str, found: Callable[[Finding], None]) -> Trace:
+    """The same step, with the same model, lanes and pace, for Ray Serve's autoscaling at its quickest."""
+    folder = saved_model(model, BUILT / "models")
+    with running_peer(ELASTIC_RAY, folder, expected_predictions(folder)) as running:
+        send(running.target.url, "", request_body(), due_times(lambda _: LOW, 5))
+        began = time.monotonic()
+        answers = send(running.target.url, "", request_body(), due_times(step_rate, STEP_S))
+    told = (BUILT / "scratch" / ELASTIC_RAY.name / "log").read_text(errors="replace").splitlines()
+    seen = [Size(**json.loads(line.removeprefix("size "))) for line in told if line.startswith("size ")]
+    sizes = Sizes(began, [size for size in seen if size.at >= began])
+    judge_step(f"Ray Serve, {model}: {LOW:g} → {HIGH:g} → {LOW:g} requests/s", replicas_for(HIGH, SHORT_WAIT_S), answers, sizes, found)
+    return Trace.of("step_ray", step_rate, answers, sizes)
+
+
+def step_rate(at: float) -> float:
+    return HIGH if UP_S <= at < DOWN_S else LOW
+
+
+def judge_step(what: str, needed: int, answers: Answers, sizes: Sizes, found: Callable[[Finding], None]) -> None:
     found(Finding(f"{what}, errors", "none", f"{answers.failed} of {len(answers.status):,}", not answers.failed))
-    wanted_s, ready_s = (watch.first(needed, up_s, ready=ready) - up_s for ready in (False, True))
+    wanted_s, ready_s = (sizes.first(needed, UP_S, ready=ready) - UP_S for ready in (False, True))
     measured = f"{needed} replicas wanted after {wanted_s:.1f} s, ready after {ready_s:.1f} s"
     found(Finding(f"{what}, replicas follow", "within 2 s", measured, ready_s <= 2))
-    most = max(size.wanted for size in watch.sizes)
+    most = max(size.wanted for size in sizes.seen)
     found(Finding(f"{what}, overshoot", "under 25 %", f"{most} replicas, {needed} needed", most / needed < 1.25))
-    base = answers.between(5, up_s).quantile_s(0.99)
-    back_s = back_to(answers, base, up_s, down_s)
-    measured = f"{back_s:.0f} s (p99 {base * 1e3:.0f} ms before, {answers.between(up_s, down_s).took_s.max():.2f} s at most)"
+    base_s = answers.between(5, UP_S).quantile_s(0.99)
+    back_s = back_to(answers, base_s, UP_S, DOWN_S)
+    measured = f"{back_s:.0f} s (p99 {base_s * 1e3:.0f} ms before, {answers.between(UP_S, DOWN_S).took_s.max():.2f} s at most)"
     found(Finding(f"{what}, p99 is back", "within 10 s", measured, back_s <= 10))
-    downs = [at for (at, size), (_, before) in zip(watch.steps[1:], watch.steps, strict=False) if size < before]
+    downs = [at for (at, size), (_, before) in zip(sizes.steps[1:], sizes.steps, strict=False) if size < before]
     gaps = np.diff(downs)
     paced = bool(len(downs)) and (not len(gaps) or bool(gaps.min() >= DOWN_INTERVAL_S - 1))
     measured = f"{len(downs)} steps down, {gaps.min():.0f} s apart at least" if len(gaps) else f"{len(downs)} steps down"
     found(Finding(f"{what}, steps down", f"{DOWN_INTERVAL_S:g} s apart", measured, paced))
-    return Trace.of("step", rate, answers, watch)
 
 
 def back_to(answers: Answers, base_s: float, from_s: float, until_s: float) -> float:
@@ -174,14 +212,14 @@ def ramp(bench: Bench, seconds: float, found: Callable[[Finding], None]) -> Trac
     with bench.watch() as watch:
         answers = bench.ask(due_times(rate, seconds))
     oracle = oracle_steps([bench.replicas_for(rate(at)) for at in range(int(seconds))])
-    resizes, ideal = len(watch.steps) - 1, len(oracle) - 1
-    used, ideal_used = replica_seconds(watch.steps, seconds), replica_seconds(oracle, seconds)
+    resizes, ideal = len(watch.sizes.steps) - 1, len(oracle) - 1
+    used, ideal_used = replica_seconds(watch.sizes.steps, seconds), replica_seconds(oracle, seconds)
     what = f"{bench.model}: ramp and sawtooth, {seconds / 60:g} min"
     found(Finding(f"{what}, errors", "none", f"{answers.failed} of {len(answers.status):,}", not answers.failed))
     found(Finding(f"{what}, resizes", "≤ 1.5 × an oracle's", f"{resizes} against {ideal}", resizes <= 1.5 * ideal))
     measured = f"{used:,.0f} against {ideal_used:,.0f}: {used / ideal_used:.2f} ×; p99 {answers.quantile_s(0.99) * 1e3:.0f} ms"
     found(Finding(f"{what}, replica-seconds", "stated", measured, None))
-    return Trace.of("ramp", rate, answers, watch)
+    return Trace.of("ramp", rate, answers, watch.sizes)
 
 
 def oracle_steps(needed: list[int]) -> list[tuple[float, int]]:
@@ -200,7 +238,7 @@ def threshold(bench: Bench, found: Callable[[Finding], None], cycles: int = 50) 
     gaps = IDLE_TO_ZERO_S + np.tile([-0.1, 0.0, 0.1, 0.05, -0.05], cycles // 5)
     with bench.watch() as watch:
         answers = bench.ask(np.cumsum(gaps))
-    stops = sum(size == 0 for _, size in watch.steps)
+    stops = sum(size == 0 for _, size in watch.sizes.steps)
     measured = f"{answers.failed} failed, {stops} times at zero, the longest answer took {answers.took_s.max():.1f} s"
     found(Finding(f"{bench.model}: {cycles} requests round the idle threshold ± 100 ms", "none lost", measured, not answers.failed))
 
@@ -212,7 +250,7 @@ def dead_scaler(bench: Bench, found: Callable[[Finding], None]) -> None:
         killing = _at(at_s, lambda: os.kill(bench.pid_of("scaler"), signal.SIGKILL))
         answers = bench.ask(due_times(lambda at: high if at >= at_s else low, 40))
         killing.join()
-    followed_s = watch.first(bench.replicas_for(high), at_s, ready=False) - at_s
+    followed_s = watch.sizes.first(bench.replicas_for(high), at_s, ready=False) - at_s
     measured = f"{answers.failed} failed, {bench.replicas_for(high)} replicas wanted {followed_s:.1f} s later"
     what = f"{bench.model}: the scaler is killed as the load grows fivefold"
     found(Finding(what, "no error, another leads within 10 s", measured, not answers.failed and followed_s <= 10 + 2))
@@ -225,8 +263,8 @@ def stopped_scaler(bench: Bench, found: Callable[[Finding], None]) -> None:
         answers = bench.ask(due_times(lambda _: per_second, 5 + stopped_s + 10))
         for one in acting:
             one.join()
-    sizes = {size for at, size in watch.steps if at > 5}
-    end = watch.sizes[-1].wanted
+    sizes = {size for at, size in watch.sizes.steps if at > 5}
+    end = watch.sizes.seen[-1].wanted
     measured = f"{answers.failed} failed, sizes {sorted(sizes) or [end]}, {end} in the end"
     good = not answers.failed and end >= bench.replicas_for(per_second)
     found(Finding(f"{bench.model}: the scaler is stopped for {stopped_s:g} s under load", "no error, it goes on after it", measured, good))
@@ -244,9 +282,9 @@ def frozen_lag(bench: Bench, found: Callable[[Finding], None]) -> None:
             time.sleep(30)
     finally:
         os.kill(kafka, signal.SIGCONT)
-    size = before.sizes[-1].wanted
+    size = before.sizes.seen[-1].wanted
     processes = [p for p in bench.stack.status()["processes"] if p["name"].startswith("scorer-")]
-    seen = {one.wanted for one in watch.sizes} or {size}
+    seen = {one.wanted for one in watch.sizes.seen} or {size}
     good = seen == {size} and len(processes) == size
     found(Finding(f"{bench.model}: no lag to be read for 30 s", f"{size} replicas stay", f"{len(processes)} replicas", good))
 

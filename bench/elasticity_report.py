@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.arrivals import Answers
 from bench.places import BENCH, BUILT, PROJECT, RESULTS
-from bench.pool_watch import PoolWatch
+from bench.pool_watch import Sizes
 from bench.report import machine
 from bench.setup import PLOTS
 
@@ -42,11 +42,11 @@ class Trace:
     rows: Sequence[tuple[str | float, ...]]
 
     @classmethod
-    def of(cls, name: str, rate: Callable[[float], float], answers: Answers, watch: PoolWatch) -> "Trace":
+    def of(cls, name: str, rate: Callable[[float], float], answers: Answers, sizes: Sizes) -> "Trace":
         rows: list[tuple[str | float, ...]] = []
         for second in range(int(answers.due_s[-1]) + 1):
             asked = answers.between(second, second + 1)
-            size = next((s for s in watch.sizes if s.at - watch.began >= second), None)
+            size = next((s for s in sizes.seen if s.at - sizes.began >= second), None)
             times = [round(asked.quantile_s(share) * 1e3, 1) if len(asked.due_s) else "" for share in (0.5, 0.99)]
             rows.append((name, second, round(rate(second), 1), *times, *(("", "") if size is None else (size.wanted, size.ready))))
         return cls(rows)

@@ -24,19 +24,43 @@ class Size:
     ready: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What was seen, in order. `began` is the moment that seconds count from."""
+
+    began: float
+    seen: Sequence[Size]
+
+    @property
+    def steps(self) -> list[tuple[float, int]]:
+        """(second, size wanted from then on), the first included."""
+        steps: list[tuple[float, int]] = []
+        for size in self.seen:
+            if not steps or steps[-1][1] != size.wanted:
+                steps.append((size.at - self.began, size.wanted))
+        return steps
+
+    def first(self, at_least: int, after_s: float, *, ready: bool) -> float:
+        """The second at which so many were wanted, or ready; nan for never."""
+        for size in self.seen:
+            if size.at - self.began >= after_s and (size.ready if ready else size.wanted) >= at_least:
+                return size.at - self.began
+        return float("nan")
+
+
 class PoolWatch:
-    """Looks while the block lasts. `began` is the moment that the seconds below count from."""
+    """Looks while the block lasts."""
 
     def __init__(self, stack: Stack, endpoint: str) -> None:
         self._stack = stack
         self._endpoint = endpoint
         self._stop = Event()
         self._thread = Thread(target=self._run)
-        self.began = 0.0
-        self.sizes: list[Size] = []
+        self._seen: list[Size] = []
+        self.sizes = Sizes(0.0, self._seen)
 
     def __enter__(self) -> "PoolWatch":
-        self.began = time.monotonic()
+        self.sizes = Sizes(time.monotonic(), self._seen)
         self._thread.start()
         return self
 
@@ -44,27 +68,11 @@ class PoolWatch:
         self._stop.set()
         self._thread.join()
 
-    @property
-    def steps(self) -> list[tuple[float, int]]:
-        """(second, size wanted from then on), the first included."""
-        steps: list[tuple[float, int]] = []
-        for size in self.sizes:
-            if not steps or steps[-1][1] != size.wanted:
-                steps.append((size.at - self.began, size.wanted))
-        return steps
-
-    def first(self, at_least: int, after_s: float, *, ready: bool) -> float:
-        """The second since the start at which so many were wanted, or ready; nan for never."""
-        for size in self.sizes:
-            if size.at - self.began >= after_s and (size.ready if ready else size.wanted) >= at_least:
-                return size.at - self.began
-        return float("nan")
-
     def _run(self) -> None:
         with httpx.Client(base_url=self._stack.host, headers={"Authorization": f"Bearer {self._stack.token}"}, timeout=60) as client:
             while not self._stop.wait(LOOK_EVERY_S):
                 if (size := look(client, self._endpoint)) is not None:
-                    self.sizes.append(size)
+                    self._seen.append(size)
 
 
 def look(client: httpx.Client, endpoint: str) -> Size | None:

@@ -129,12 +129,12 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _python(name: str) -> str:
+def python_of(name: str) -> str:
     return str(environment_of(name) / "bin" / "python")
 
 
 def _mlflow(start: Start) -> list[str]:
-    serve = [_python("mlflow"), "-m", "mlflow", "models", "serve", "-m", str(start.model), "-p", str(start.port)]
+    serve = [python_of("mlflow"), "-m", "mlflow", "models", "serve", "-m", str(start.model), "-p", str(start.port)]
     return [*serve, "-h", LOOPBACK, "--env-manager", "local", "-w", str(start.tuning.workers)]
 
 
@@ -202,8 +202,8 @@ PEERS_BY_NAME: Mapping[str, Peer] = MappingProxyType(
                 predictions=_array_predictions,
                 variables=_bentoml_variables,
             ),
-            Peer("ray", lambda s: [_python("ray"), str(PEERS / "ray" / "serve_model.py"), *s.arguments()], Tuning(wait_s=0.02)),
-            Peer("litserve", lambda s: [_python("litserve"), str(PEERS / "litserve" / "serve.py"), *s.arguments()], Tuning(wait_s=0.001)),
+            Peer("ray", lambda s: [python_of("ray"), str(PEERS / "ray" / "serve_model.py"), *s.arguments()], Tuning(wait_s=0.02)),
+            Peer("litserve", lambda s: [python_of("litserve"), str(PEERS / "litserve" / "serve.py"), *s.arguments()], Tuning(wait_s=0.001)),
         )
     }
 )
