@@ -15,7 +15,12 @@ _COLOURS = dict.fromkeys(("READY", "SUCCESS"), "green")
 _COLOURS |= dict.fromkeys(("CREATING", "RECOVERING", "IN_PROGRESS"), "yellow")
 _COLOURS |= dict.fromkeys(("FAILED", "ABORTED", "CANCELED"), "red")
 
-_EVENTS = {"ENDPOINT_UPDATE_EVENT": "update", "SERVED_ENTITY_CONTAINER_EVENT": "entity"}
+_EVENTS = {
+    "ENDPOINT_UPDATE_EVENT": "update",
+    "SERVED_ENTITY_CONTAINER_EVENT": "entity",
+    "POOL_RESIZED": "size",
+    "REPLICA_FAILED": "replica",
+}
 
 
 def newest_entities(endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -45,6 +45,7 @@ class Line:
     lag: float | None
     ready: float | None
     wanted: float | None
+    wakes: int
     reason: str
 
 
@@ -80,14 +81,16 @@ def view(before: Reading, now: Reading) -> RenderableType:
     lines = lines_between(before, now)
     if not lines:
         return Text("no endpoint serves yet: `penstock deploy models:/churn/3` makes one")
-    titles = ("endpoint", "served entity", "req/s", "failed/s", "p50 ms", "p99 ms", "in flight", "lag", "replicas", "why")
-    laid = table(*titles, right=titles[2:9], wrapped=("endpoint", "served entity", "why"))
+    titles = ("endpoint", "served entity", "req/s", "failed/s", "p50 ms", "p99 ms", "in flight", "lag", "replicas", "wakes", "why")
+    laid = table(*titles, right=titles[2:10], wrapped=("endpoint", "served entity", "why"))
     for line in lines:
         replicas = "" if line.ready is None else f"{line.ready:g}" + (f" → {line.wanted:g}" if line.wanted != line.ready else "")
         figures = (line.per_s, line.failed_per_s, line.p50_ms, line.p99_ms)
         rounded = ["" if figure is None else f"{figure:.0f}" if figure >= 10 else f"{figure:.1f}" for figure in figures]
         counts = ["" if count is None else f"{count:g}" for count in (line.in_flight, line.lag)]
-        laid.add_row(cell(line.endpoint), cell(line.entity or REFUSED), *rounded, *counts, replicas, cell(line.reason))
+        laid.add_row(
+            cell(line.endpoint), cell(line.entity or REFUSED), *rounded, *counts, replicas, str(line.wakes or ""), cell(line.reason)
+        )
     total = sum(line.per_s for line in lines)
     endpoints = len({line.endpoint for line in lines})
     head = f"{endpoints} endpoint{'s' * (endpoints != 1)} · {total:.0f} requests/s over {now.at_s - before.at_s:.0f} s\n"
@@ -120,6 +123,7 @@ def _line(key: Key, grown: Sequence[Sample], seconds: float, pool: Mapping[str, 
         lag=pool.get("lag_records"),
         ready=pool.get("replicas_ready"),
         wanted=pool.get("replicas_wanted"),
+        wakes=int(pool.get("wake_ms_count", 0)),
         reason=reason,
     )
 

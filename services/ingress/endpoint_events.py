@@ -1,10 +1,12 @@
 """`GET …/events`: what befell an endpoint, newest first (databricks_surface §1.2). Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from services.shared.endpoints import Endpoint
 from services.shared.errors import ParameterInvalid
 from services.shared.milestones import KEPT
+from services.shared.presence import PoolEvent
 
 
 def parse_limit(limit: str | None) -> int:
@@ -17,6 +19,10 @@ def parse_limit(limit: str | None) -> int:
     return KEPT if len(digits) > len(str(KEPT)) else int(digits)
 
 
-def events_of(endpoint: Endpoint, limit: int) -> list[dict[str, Any]]:
-    newest = reversed(endpoint.milestones[-limit:])
-    return [{"event_type": m.event_type, "status": m.status, "message": m.message, "timestamp": m.at_ms} for m in newest]
+def events_of(endpoint: Endpoint, limit: int, of_pools: Sequence[PoolEvent] = ()) -> list[dict[str, Any]]:
+    """What the control log tells, and `of_pools` what the scaler did with the endpoint's pools."""
+    told = [(m.at_ms, m.event_type, m.status, m.message) for m in endpoint.milestones]
+    told += [(e.at_ms, e.event_type, "INFO", e.message) for e in of_pools]
+    told.sort(key=lambda event: event[0])  # stable: within a millisecond the log's own order
+    newest = told[: -limit - 1 : -1]
+    return [{"event_type": kind, "status": status, "message": message, "timestamp": at} for at, kind, status, message in newest]

@@ -130,7 +130,7 @@ def _deployment(entity: ServedEntity, endpoint: Endpoint, report: PoolReport | N
     if not serves or report is None or entity.deployment is not Deployment.READY:
         return entity.deployment, entity.message
     if report.failure:
-        return Deployment.RECOVERING, report.failure
+        return (Deployment.FAILED if report.failed else Deployment.RECOVERING), report.failure
     if report.wanted == 0 and report.ready == 0:
         return Deployment.READY, "Scaled to zero"
     return Deployment.READY, ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.endpoints import Endpoint
 from services.shared.presence import IngressReport, PoolReport, in_flight_by_pool
-from services.shared.tallies import BOUNDS_MS, BUCKETS, LATENCY, PREDICTION, QUEUE, STATUS, SUM_US, Counts, Tally
+from services.shared.tallies import BOUNDS_MS, BUCKETS, LATENCY, PREDICTION, QUEUE, STATUS, SUM_US, WAKE, Counts, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NOTHING = Tally({}, {})
@@ -91,6 +91,10 @@ def own_metrics(
     for endpoint, tally in served:
         for entity in filter(None, _entities(endpoint, tally)):
             text.histogram("penstock_request_duration_ms", _labels(endpoint, entity), tally.ever, entity, LATENCY)
+    text.family("penstock_pool_wake_ms", "histogram")
+    for endpoint, tally in served:
+        for entity, _ in _pools(endpoint):
+            text.histogram("penstock_pool_wake_ms", _labels(endpoint, entity), tally.ever, entity, WAKE)
     pools = [(e, entity, reports[pool_id]) for e, _ in served for entity, pool_id in _pools(e) if pool_id in reports]
     _pool_gauges(text, pools, in_flight_by_pool(ingresses))
     return str(text)

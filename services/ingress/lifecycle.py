@@ -41,7 +41,8 @@ class Lifecycle:
 
     async def events(self, request: Request, limit: str | None = None) -> Response:
         newest = parse_limit(limit)
-        return json_response({"events": events_of(guarded(request, await self._events.refresh()), newest)})
+        endpoint = guarded(request, await self._events.refresh())
+        return json_response({"events": events_of(endpoint, newest, await self._pools.told(endpoint))})
 
     async def _published(self, event: EndpointStopped | EndpointStarted, name: str) -> Response:
         state = await self._events.publish(event)

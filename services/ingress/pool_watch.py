@@ -10,14 +10,17 @@ from redis.exceptions import RedisError
 from services.ingress.replies import Replies
 from services.ingress.request_log import RequestLog
 from services.shared.clock import now_ms
+from services.shared.endpoints import Endpoint
 from services.shared.event_log import EventLog
 from services.shared.presence import (
     REPORT_EVERY_S,
     IngressReport,
+    PoolEvent,
     PoolReport,
     forget_ingress,
     in_flight_elsewhere,
     read_ingresses,
+    read_pool_events,
     read_pools,
     read_table_faults,
     report_ingress,
@@ -62,6 +65,15 @@ class PoolWatch:
     def is_asleep(self, pool_id: str) -> bool:
         report = self._reports.get(pool_id)
         return report is not None and report.ready == 0
+
+    async def told(self, endpoint: Endpoint) -> list[PoolEvent]:
+        """What the scaler did with the endpoint's pools; empty while Redis is away."""
+        configs = [config for config in (endpoint.active, endpoint.pending) if config]
+        try:
+            return await read_pool_events(self._redis, {entity.pool_id for config in configs for entity in config.entities.values()})
+        except (RedisError, OSError):
+            log.warning("events of pools cannot be read", exc_info=True)
+            return []
 
     def nudge(self, pool_id: str) -> None:
         """Tell the scaler, best effort and without waiting, that a request meets a pool at zero."""

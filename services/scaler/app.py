@@ -22,6 +22,7 @@ from services.shared.node import Node
 from services.shared.process import until_stopped
 from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis
+from services.shared.tallies import Tallies
 from services.shared.topics import SCALER_GROUP
 
 
@@ -33,10 +34,11 @@ async def run(settings: ScalerServiceSettings) -> None:
     consumer, producer = new_consumer(settings.kafka), new_producer(settings.kafka)
     await asyncio.gather(events.start(), admin.start(), consumer.start(), producer.start(), leadership.start())
     backend, nudges = ProcessPools(Node(settings.state)), Nudges(blocking)
-    lag, topics, sink = LagReader(admin, consumer, settings.scaler.rate_window_s), PoolTopics(settings.kafka, admin), EventSink(producer)
+    lag, topics = LagReader(admin, consumer, settings.scaler.rate_window_s), PoolTopics(settings.kafka, admin)
+    sink, tallies = EventSink(producer, redis), Tallies(redis)
 
     def new_serving() -> ServingPool:
-        return ServingPool(settings.scaler, events, backend, redis, lag, topics, sink)
+        return ServingPool(settings.scaler, events, backend, redis, lag, topics, sink, tallies)
 
     async def why_not_ready() -> str:
         return loop.trouble if events.is_confirmed() else "The control log cannot be confirmed."
@@ -44,6 +46,7 @@ async def run(settings: ScalerServiceSettings) -> None:
     loop = ControlLoop(events, backend, redis, lag, topics, RetiringPools(events, backend, lag, topics, sink), new_serving)
     tasks = [
         asyncio.create_task(nudges.run(), name="nudges"),
+        asyncio.create_task(tallies.run(), name="tallies"),
         asyncio.create_task(loop.run(leadership, nudges, settings.scaler.tick_s), name="control-loop"),
     ]
     tell_ready()

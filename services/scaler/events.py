@@ -5,22 +5,34 @@ import logging
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from services.shared.clock import now_ms
+from services.shared.presence import PoolEvent, keep_pool_event
 from services.shared.topics import EVENTS
 
 log = logging.getLogger(__name__)
 
 
 class EventSink:
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
+    """What happens to a pool can be read in the topic; what people are told of it in Redis as well, for the endpoint's events."""
 
-    async def tell(self, event_type: str, pool_id: str, message: str, **facts: int | float | str | None) -> None:
-        """Log the event and append it; a Kafka that does not take it is a warning, not a failure."""
+    def __init__(self, producer: AIOKafkaProducer, redis: Redis) -> None:
+        self._producer = producer
+        self._redis = redis
+
+    async def tell(self, event_type: str, pool_id: str, message: str, told: str = "", **facts: int | float | str | None) -> None:
+        """Log the event and append it; a Kafka or Redis that does not take it is a warning, not a failure.
+
+        `told` is the message for people; without it they know by the control log.
+        """
         log.info(message, extra={"event": event_type, "pool": pool_id, **facts})
-        record = {"event_type": event_type, "pool_id": pool_id, "message": message, "timestamp": now_ms(), **facts}
+        event = PoolEvent(event_type=event_type, message=told or message, at_ms=now_ms())
+        record = {"event_type": event_type, "pool_id": pool_id, "message": event.message, "timestamp": event.at_ms, **facts}
         try:
             await self._producer.send(EVENTS, json.dumps(record).encode(), key=pool_id.encode())
-        except KafkaError:
-            log.warning("event was not appended", exc_info=True)
+            if told:
+                await keep_pool_event(self._redis, pool_id, event)
+        except (KafkaError, RedisError, OSError):
+            log.warning("event was not told", exc_info=True)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -12,6 +13,8 @@ from aiokafka.errors import KafkaError
 from services.shared.endpoints import Pool
 from services.shared.topics import Queue, partitions_for, queues_of
 
+SETTLED_S = 5.0
+SAMPLE_EVERY_S = 0.25  # looks may follow each other at once; over so little time a rate says nothing
 PATIENCE_S = 5.0  # asking for a topic that is not there would take aiokafka 40 s, and every other pool with it
 
 log = logging.getLogger(__name__)
@@ -28,16 +31,27 @@ class Flow:
     def add(self, now: float, appended: int, window_s: float) -> None:
         if self.samples and appended > self.samples[-1][1]:
             self.advanced_at = now
+        if self.samples and now - self.samples[-1][0] < SAMPLE_EVERY_S:
+            return
         self.samples.append((now, appended))
         while len(self.samples) > 2 and self.samples[1][0] <= now - window_s:
             self.samples.popleft()
 
     def rate(self) -> float:
-        """Records per second over the window; 0 until there are two samples."""
+        """Records per second over the window; 0 until there are samples of SETTLED_S, since chance rules shorter times."""
         if len(self.samples) < 2:
             return 0.0
         (first_at, first), (last_at, last) = self.samples[0], self.samples[-1]
-        return (last - first) / (last_at - first_at) if last_at > first_at else 0.0
+        return (last - first) / (last_at - first_at) if last_at - first_at >= SETTLED_S else 0.0
+
+    def least_rate(self, window_s: float) -> float:
+        """Records per second of the slowest stretch between two samples of the last `window_s`; 0 until there are samples for so long."""
+        least, latest = float("inf"), self.samples[-1][0] if self.samples else 0.0
+        for (ended_at, ended), (began_at, began) in pairwise(reversed(self.samples)):
+            least = min(least, (ended - began) / (ended_at - began_at))
+            if latest - began_at >= window_s:
+                return least
+        return 0.0
 
     def idle_s(self, now: float) -> float:
         """Seconds since a record was last appended, or since the queue was first seen."""
@@ -67,7 +81,7 @@ class LagReader:
 
     async def of_pool(self, pool: Pool, now: float) -> Lags:
         partitions = partitions_for(pool.spec.max_replicas)
-        online, bulk = [await self.read(queue, partitions, now) for queue in queues_of(pool.pool_id)]
+        online, bulk = await asyncio.gather(*(self.read(queue, partitions, now) for queue in queues_of(pool.pool_id)))
         return Lags(online, bulk)
 
     async def read(self, queue: Queue, partitions: int, now: float) -> int | None:

@@ -5,6 +5,9 @@ from math import ceil
 
 from services.shared.control_events import LANES_PER_REPLICA, EntitySpec
 
+PANIC = 2.0  # times what a pool is sized for: what arrives at that pace is followed at once (Knative's panic threshold)
+FULL = 2  # records a lane: with more of them than that, evaluations are as large as they become
+
 
 @dataclass(frozen=True, slots=True)
 class PoolObservation:
@@ -12,13 +15,16 @@ class PoolObservation:
 
     lag: int | None  # records appended but not committed, so those being scored count too
     arrivals_per_s: float  # records appended, over the rate window
-    evaluation_s: float | None  # moving average of one evaluation
+    evaluation_s: float | None  # moving average of what one request takes of a lane
     replicas: int  # replicas asked for and not leaving, ready or not
     idle_s: float  # seconds since a record was last appended
-    since_down_s: float  # seconds since this pool last shrank
+    since_down_s: float  # seconds since this pool last shrank, or was first seen
+    recent_per_s: float = 0.0  # what arrived at least, all through the panic window
+    batched_s: float | None = None  # as `evaluation_s`, of requests that were scored together with many others
     nudged: bool = False  # an ingress is about to append a record to a pool at zero
     bulk_lag: int | None = 0  # as `lag`, of the pool's bulk queue
     bulk_evaluation_s: float | None = None  # as `evaluation_s`, of one bulk record
+    peak: int = 0  # the largest `kept_replicas` of the last `down_interval_s`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,10 @@ class Decision:
 def decide(seen: PoolObservation, policy: ScalePolicy) -> Decision:
     """Choose the replica count for one pool.
 
-    Up at once, to the concurrency that drains the backlog within its budget and serves what arrives; down at most once per
-    `down_interval_s`; to zero after `idle_to_zero_s` without a record, where the minimum is 0. Bulk work counts as online work
-    does, within the same maximum. A lag that is not known holds the size. Never raises on a policy with 0 ≤ min ≤ max, max ≥ 1.
-    Source: design §7, databricks_surface §5.
+    Up at once, to what is needed now. Down at most once per `down_interval_s`, and then to the most that was needed since: a
+    load that comes back within the interval finds its replicas. To zero after `idle_to_zero_s` without a record, where the minimum
+    is 0. Bulk work counts as online work does, within the same maximum. A lag that is not known holds the size. Never raises on
+    a policy with 0 ≤ min ≤ max, max ≥ 1. Source: design §7, databricks_surface §5.
     """
     if seen.lag is None or seen.bulk_lag is None:
         return Decision(seen.replicas, "lag unknown")
@@ -56,25 +62,77 @@ def decide(seen: PoolObservation, policy: ScalePolicy) -> Decision:
     floor = max(1, policy.min_replicas)
     target = min(max(floor, needed_replicas(seen, policy)), policy.max_replicas)
     if target > seen.replicas:
-        return Decision(target, "backlog" if wakes else "minimum")
+        return Decision(target, _why_up(seen, policy, floor))
+    target = min(max(target, seen.peak), policy.max_replicas, seen.replicas)
     if target < seen.replicas and seen.since_down_s < policy.down_interval_s:
         return Decision(seen.replicas, "waiting to shrink")
     return Decision(target, "drained" if target < seen.replicas else "steady")
 
 
 def needed_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
-    """Little's law: concurrency = (arrivals + backlog ÷ budget) × evaluation time; what takes a time that is unknown counts nothing.
+    """What makes a pool grow."""
+    return _replicas_for(arrivals(seen, policy), seen, policy)
 
+
+def kept_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
+    """What keeps a pool from shrinking: a load that has only just come counts as much as one that has lasted."""
+    return _replicas_for(max(seen.arrivals_per_s, seen.recent_per_s), seen, policy)
+
+
+def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePolicy) -> int:
+    """Little's law: so many lanes are busy as arrivals × evaluation time; what takes a time that is unknown counts nothing.
+
+    Arrivals are to keep `target_utilization` of the lanes busy; with all of them busy a backlog is to be gone within its budget.
     Bulk work arrives as fast as it is taken, so its backlog alone counts.
     """
-    concurrency = 0.0
-    if seen.lag is not None and seen.evaluation_s is not None:
-        concurrency += (seen.arrivals_per_s + seen.lag / policy.drain_budget_s) * seen.evaluation_s
-    if seen.bulk_lag is not None and seen.bulk_evaluation_s is not None:
-        concurrency += seen.bulk_lag / policy.drain_budget_s * seen.bulk_evaluation_s
-    return ceil(concurrency / (LANES_PER_REPLICA * policy.target_utilization))
+    if seen.lag is None or seen.bulk_lag is None:
+        return 0
+    lanes = 0.0
+    if (evaluation_s := evaluation_under_load(seen)) is not None:
+        busy = arrivals_per_s * evaluation_s
+        waiting = max(0, seen.lag - seen.replicas * LANES_PER_REPLICA)  # the others have a lane
+        lanes += max(busy / policy.target_utilization, busy + waiting * min(1.0, evaluation_s / policy.drain_budget_s))
+    if seen.bulk_evaluation_s is not None:
+        lanes += seen.bulk_lag * min(1.0, seen.bulk_evaluation_s / policy.drain_budget_s)
+    return ceil(lanes / LANES_PER_REPLICA)
+
+
+def arrivals(seen: PoolObservation, policy: ScalePolicy) -> float:
+    """Requests/s to be ready for: over the rate window, or in a panic what has just begun to arrive."""
+    return max(seen.arrivals_per_s, seen.recent_per_s) if in_panic(seen, policy) else seen.arrivals_per_s
+
+
+def in_panic(seen: PoolObservation, policy: ScalePolicy) -> bool:
+    """Much more arrives than the pool is sized for, and not just for a moment."""
+    evaluation_s = evaluation_under_load(seen) or 0.0
+    return seen.recent_per_s * evaluation_s >= PANIC * max(1, seen.replicas) * LANES_PER_REPLICA * policy.target_utilization
+
+
+def evaluation_under_load(seen: PoolObservation) -> float | None:
+    """What a request takes of a lane once the pool is busy: with company it is less. A pool that is full shows it by itself."""
+    full = seen.lag is not None and seen.lag > FULL * LANES_PER_REPLICA * max(1, seen.replicas)
+    if seen.evaluation_s is None or seen.batched_s is None or full:
+        return seen.evaluation_s
+    return min(seen.evaluation_s, seen.batched_s)
 
 
 def first_replicas(spec: EntitySpec, serving_now: int) -> int:
     """The size a new pool must reach before it counts as ready: what the pools it joins or replaces have now (R12)."""
     return min(spec.max_replicas, max(1, spec.min_replicas, serving_now))
+
+
+def explain(seen: PoolObservation, decision: Decision) -> str:
+    """The decision and its numbers, for people."""
+    numbers = [f"lag {seen.lag}" if seen.lag is not None else "lag not known"]
+    numbers += [f"{seen.bulk_lag} of bulk work"] if seen.bulk_lag else []
+    numbers += [f"{max(seen.arrivals_per_s, seen.recent_per_s):.1f} requests/s"]
+    numbers += [f"{seen.evaluation_s * 1000:.1f} ms of a lane each"] if seen.evaluation_s is not None else []
+    return f"{seen.replicas} → {decision.target} replicas ({decision.reason}): {', '.join(numbers)}"
+
+
+def _why_up(seen: PoolObservation, policy: ScalePolicy, floor: int) -> str:
+    if seen.replicas == 0:
+        return "waking" if policy.min_replicas == 0 else "minimum"
+    if seen.replicas < floor:
+        return "minimum"
+    return "panic" if in_panic(seen, policy) else "backlog" if seen.lag or seen.bulk_lag else "arrivals"

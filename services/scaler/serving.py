@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
@@ -10,17 +11,22 @@ from services.scaler.deployment import Failed, Ready, judge_deployment
 from services.scaler.events import EventSink
 from services.scaler.lag import LagReader, Lags
 from services.scaler.look import Look
-from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, first_replicas
+from services.scaler.peaks import Peaks
+from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, explain, first_replicas, kept_replicas
 from services.scaler.pool_topics import PoolTopics
 from services.scaler.pools import PoolBackend
+from services.scaler.recovery import Recovery
 from services.scaler.settings import ScalerSettings
 from services.shared.clock import now_ms
 from services.shared.control_events import EntityFailed, EntityReady
 from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint, Pool
-from services.shared.errors import Conflict, EndpointNotFound
+from services.shared.errors import Conflict, DependencyLost, EndpointNotFound
 from services.shared.event_log import EventLog
 from services.shared.presence import PoolReport, report_pool
+from services.shared.tallies import WAKE, Tallies
 from services.shared.topics import partitions_for, queues_of
+
+LONGEST_TICK_S = 5.0  # what was seen longer ago may be another leader's business by now: its session is 6 s
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +43,7 @@ class ServingPool:
         lag: LagReader,
         topics: PoolTopics,
         sink: EventSink,
+        tallies: Tallies,
     ) -> None:
         self._settings = settings
         self._events = events
@@ -45,47 +52,56 @@ class ServingPool:
         self._lag = lag
         self._topics = topics
         self._sink = sink
+        self._tallies = tallies
         self._shrank_at = float("-inf")
+        self._woken_at: float | None = None
         self._recommitted_at: float | None = None
-        self._retry_at = float("-inf")
-        self._failure = ""
+        self._recovery = Recovery(settings.recovery_pause_s, settings.recovery_limit_s)
         self._evaluation_s: float | None = None
         self._bulk_evaluation_s: float | None = None
+        self._batched_s: float | None = None
+        self._peaks = Peaks()
 
     async def keep(self, pool: Pool, look: Look) -> None:
         """Observe, decide and apply once."""
         endpoint = look.state.endpoint_by_id(pool.endpoint_id)
         lags = await self._lag.of_pool(pool, look.now)
         pending = config_in_progress(endpoint, pool)
-        size = len(look.staying(pool.pool_id))
+        seen = self._observe(pool, look, lags)
         if pending is not None:
             decision = Decision(first_replicas(pool.spec, _serving_now(endpoint, look)), "deploying")
         else:
-            decision = await self._recovering(pool, look, decide(self._observe(pool, look, lags, size), self._policy(pool)))
-        if decision.target != size:
-            await self._resize(pool, look, size, decision, lags)
+            decision = await self._recovering(pool, look, decide(seen, self._policy(pool)))
+        if decision.target != seen.replicas:
+            await self._resize(pool, look, seen, decision)
         if pending is not None and pending.entities[pool.spec.name].deployment is Deployment.CREATING:
             await self._judge(pool, pending, look, decision.target)
         await self._report(pool, look, decision, lags)
+        self._meter_wake(pool, look)
         if not look.processes[pool.pool_id]:
             await self._recommit_sometimes(pool, look.now)
 
-    def _observe(self, pool: Pool, look: Look, lags: Lags, size: int) -> PoolObservation:
+    def _observe(self, pool: Pool, look: Look, lags: Lags) -> PoolObservation:
         online, bulk = (self._lag.flow(queue, look.now) for queue in queues_of(pool.pool_id))
         reports = look.reports[pool.pool_id]
         self._evaluation_s = mean_known([r.evaluation_s for r in reports], self._evaluation_s)
         self._bulk_evaluation_s = mean_known([r.bulk_evaluation_s for r in reports], self._bulk_evaluation_s)
-        return PoolObservation(
+        self._batched_s = mean_known([r.batched_s for r in reports], self._batched_s)
+        seen = PoolObservation(
             lag=lags.online,
             arrivals_per_s=online.rate(),
+            recent_per_s=online.least_rate(self._settings.panic_window_s),
             evaluation_s=self._evaluation_s,
-            replicas=size,
+            batched_s=self._batched_s,
+            replicas=len(look.staying(pool.pool_id)),
             idle_s=min(online.idle_s(look.now), bulk.idle_s(look.now)),
             since_down_s=look.now - max(self._shrank_at, online.born_at),
             nudged=pool.pool_id in look.nudged,
             bulk_lag=lags.bulk,
             bulk_evaluation_s=self._bulk_evaluation_s,
         )
+        kept = kept_replicas(seen, self._policy(pool))
+        return replace(seen, peak=self._peaks.add(look.now, kept, self._settings.down_interval_s))
 
     def _policy(self, pool: Pool) -> ScalePolicy:
         s = self._settings
@@ -100,32 +116,41 @@ class ServingPool:
 
     async def _recovering(self, pool: Pool, look: Look, decision: Decision) -> Decision:
         """In a pool that serves, a failed replica is stopped and another is tried after a pause; its neighbours go on."""
-        failed = {r.replica_id: r.message for r in look.reports[pool.pool_id] if r.phase == "failed"}
         staying = look.staying(pool.pool_id)
-        for process in (p for p in staying if p.replica_id in failed):
-            await self._backend.stop(process.replica_id)
-            self._failure = failed[process.replica_id]
-            self._retry_at = look.now + self._settings.recovery_pause_s
-            await self._sink.tell("REPLICA_FAILED", pool.pool_id, "replica failed and is replaced", reason=self._failure)
-        if look.now < self._retry_at:
+        for replica_id in self._recovery.see(staying, look.reports[pool.pool_id], look.ready(pool.pool_id), look.now):
+            await self._backend.stop(replica_id)
+            told = f"{pool.spec.name}: a replica failed and is replaced: {self._recovery.failure}"
+            await self._sink.tell("REPLICA_FAILED", pool.pool_id, "replica failed and is replaced", told, reason=self._recovery.failure)
+        if self._recovery.pauses(look.now):
             return Decision(min(decision.target, len(staying)), "recovering")
-        if look.ready(pool.pool_id):
-            self._failure = ""
         return decision
 
-    async def _resize(self, pool: Pool, look: Look, size: int, decision: Decision, lags: Lags) -> None:
+    async def _resize(self, pool: Pool, look: Look, seen: PoolObservation, decision: Decision) -> None:
+        if time.monotonic() - look.now > LONGEST_TICK_S:
+            raise DependencyLost("A look at the pools took too long to act on it.")
         await self._backend.resize(pool.pool_id, look.processes[pool.pool_id], decision.target)
-        if decision.target < size:
+        if decision.target < seen.replicas:
             self._shrank_at = look.now
-        facts: dict[str, int | str | None] = {
+        if seen.replicas == 0:
+            self._woken_at = look.now
+        facts: dict[str, int | float | str | None] = {
             "endpoint": pool.endpoint_name,
-            "size": size,
+            "size": seen.replicas,
             "to": decision.target,
             "reason": decision.reason,
-            "lag": lags.online,
-            "bulk_lag": lags.bulk,
+            "lag": seen.lag,
+            "bulk_lag": seen.bulk_lag,
+            "arrivals_per_s": round(seen.arrivals_per_s, 1),
+            "recent_per_s": round(seen.recent_per_s, 1),
+            "evaluation_s": seen.evaluation_s,
         }
-        await self._sink.tell("POOL_RESIZED", pool.pool_id, "pool resized", **facts)
+        await self._sink.tell("POOL_RESIZED", pool.pool_id, "pool resized", f"{pool.spec.name}: {explain(seen, decision)}", **facts)
+
+    def _meter_wake(self, pool: Pool, look: Look) -> None:
+        """From the look that found the pool at zero and wanted to the one that found a replica ready."""
+        if self._woken_at is not None and look.ready(pool.pool_id):
+            self._tallies.observe(pool.endpoint_id, pool.spec.name, WAKE, (look.now - self._woken_at) * 1000)
+            self._woken_at = None
 
     async def _judge(self, pool: Pool, pending: Config, look: Look, wanted: int) -> None:
         waited_s = time.time() - pending.requested_ms / 1000
@@ -162,7 +187,8 @@ class ServingPool:
             bulk_lag=lags.bulk,
             bulk_evaluation_s=self._bulk_evaluation_s,
             max_replicas=pool.spec.max_replicas,
-            failure=self._failure or next((r.message for r in replicas if r.phase == "ready" and r.message), ""),
+            failed=self._recovery.has_failed(look.now),
+            failure=self._recovery.failure or next((r.message for r in replicas if r.phase == "ready" and r.message), ""),
             memory_share=mean_known([r.memory_share for r in replicas]),
             cpu_share=mean_known([r.cpu_share for r in replicas]),
             at_ms=now_ms(),

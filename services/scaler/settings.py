@@ -6,14 +6,22 @@ from services.shared.settings import Section, ServiceSettings
 
 
 class ScalerSettings(Section):
-    tick_s: float = Field(1.0, gt=0, le=60, description="seconds between two looks at every pool")
-    rate_window_s: float = Field(10.0, gt=0, description="seconds over which the arrival rate is measured")
+    tick_s: float = Field(0.5, gt=0, le=60, description="seconds between two looks at every pool")
+    rate_window_s: float = Field(60.0, gt=0, description="seconds over which the arrival rate is averaged")
+    panic_window_s: float = Field(
+        0.9, gt=0, description="seconds for which twice what a pool is sized for must have arrived until it grows to that at once"
+    )
     drain_budget_s: float = Field(5.0, gt=0, description="seconds in which a backlog should be gone")
     target_utilization: float = Field(0.7, gt=0, le=1, description="share of its lanes a pool is sized to keep busy")
     down_interval_s: float = Field(300.0, ge=0, description="least seconds between two steps down of one pool")
     idle_to_zero_s: float = Field(1800.0, gt=0, description="seconds without a request until a pool that may scale to zero does")
     deploy_timeout_s: float = Field(1800.0, gt=0, description="seconds until a deployment that is not ready is aborted")
     recovery_pause_s: float = Field(10.0, gt=0, description="seconds until a replica that failed in a pool in service is tried again")
+    recovery_limit_s: float = Field(
+        300.0,
+        gt=0,
+        description="seconds without any replica until an entity in service counts as failed; it is tried all the same",
+    )
     recommit_interval_s: float = Field(
         86_400.0, gt=0, description="seconds between two commits of a sleeping pool's offsets, so that Kafka keeps them"
     )

@@ -11,15 +11,20 @@ from services.shared.tallies import PREDICTION, QUEUE, Tallies
 from services.shared.telemetry import EVALUATION_DURATION, QUEUE_DURATION, record_span
 
 AVERAGE_WEIGHT = 0.1
+MANY = 8  # members; what more of them still save is little
 
 
 class EvaluationMeter:
-    """`evaluation_s`: lane-seconds one request takes, None before the first. A busy replica scores LANES_PER_REPLICA of it a second."""
+    """`evaluation_s`: lane-seconds one request takes, None before the first. A busy replica scores LANES_PER_REPLICA of it a second.
+
+    `batched_s`: the same of requests in batches of MANY and more, None until there was one: what it will be when there is more to do.
+    """
 
     def __init__(self, tallies: Tallies | None) -> None:
         """Without `tallies` the endpoint's histograms leave it out: what bulk work waits and takes is not what its callers feel."""
         self._tallies = tallies
         self.evaluation_s: float | None = None
+        self.batched_s: float | None = None
         meter = metrics.get_meter("penstock")
         self._queued = meter.create_histogram(QUEUE_DURATION, unit="s")
         self._evaluated = meter.create_histogram(EVALUATION_DURATION, unit="s")
@@ -36,8 +41,13 @@ class EvaluationMeter:
         if self._tallies is not None:
             self._tallies.observe(request.endpoint_id, request.entity, PREDICTION, answer.duration_s * 1000)
         share_s = answer.duration_s / answer.together * LANES_PER_REPLICA / lanes
-        last = self.evaluation_s
-        self.evaluation_s = share_s if last is None else last + AVERAGE_WEIGHT * (share_s - last)
+        self.evaluation_s = _averaged(self.evaluation_s, share_s)
+        if answer.together >= MANY:
+            self.batched_s = _averaged(self.batched_s, share_s)
         started_ns = time.time_ns() - round(answer.duration_s * 1e9)
         facts = {"endpoint": request.endpoint, "entity": request.entity, "request_id": request.request_id}
         record_span("score", request.traceparent, started_ns, **facts)
+
+
+def _averaged(last: float | None, share_s: float) -> float:
+    return share_s if last is None else last + AVERAGE_WEIGHT * (share_s - last)

@@ -139,8 +139,8 @@ class Lanes:
             await self._worker.stop()
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Score each, however many workers that takes, and give it its answer."""
-        for job in jobs:
+        """Score each, however many workers that takes, and give it its answer. Who has least time left goes first."""
+        for job in sorted(jobs, key=lambda job: job.request.deadline_ms):
             self._put(job)
         self._dispatch()
 

@@ -243,6 +243,7 @@ class Replica:
             memory_share=usage.memory_share if usage else None,
             cpu_share=usage.cpu_share if usage else None,
             evaluation_s=self._meter.evaluation_s,
+            batched_s=self._meter.batched_s,
             bulk_evaluation_s=self._bulk_meter.evaluation_s,
             at_ms=now_ms(),
         )

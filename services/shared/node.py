@@ -35,6 +35,7 @@ class ReplicaProcess(BaseModel):
     state: Literal["running", "backing-off", "stopping"]
     pid: int | None
     restarts: int
+    last_words: str = ""  # the end of its log while it backs off
 
 
 class Node:

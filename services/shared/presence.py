@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.asyncio import Redis
 
 from services.shared.control_events import LANES_PER_REPLICA
-from services.shared.topics import INGRESSES_KEY, TABLE_FAULTS_KEY, pool_key, replica_key
+from services.shared.topics import INGRESSES_KEY, TABLE_FAULTS_KEY, pool_events_key, pool_key, replica_key
 
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
+KEPT_EVENTS = 100  # of a pool
+EVENTS_TTL_S = 14 * 24 * 3600
 REPORT_TTL_S = 10  # a report older than this counts as absent
 
 
@@ -36,6 +38,7 @@ class ReplicaReport(_Report):
     memory_share: float | None = None
     cpu_share: float | None = None
     evaluation_s: float | None = None  # moving average of one evaluation
+    batched_s: float | None = None  # as `evaluation_s`, of requests scored together with many others
     bulk_evaluation_s: float | None = None  # of one bulk record
     at_ms: int
 
@@ -62,6 +65,7 @@ class PoolReport(_Report):
     bulk_lag: int | None = None
     bulk_evaluation_s: float | None = None  # of one bulk record, as `evaluation_s` is of an online one
     failure: str = ""  # why replicas of an active pool do not come up
+    failed: bool = False  # and that for so long that somebody has to look
     memory_share: float | None = None  # the mean of its replicas', as `cpu_share`
     cpu_share: float | None = None
     at_ms: int
@@ -77,6 +81,14 @@ class PoolReport(_Report):
             return self.lag or 0
         scored = self.ready * LANES_PER_REPLICA / self.evaluation_s * max(0, at_ms - self.at_ms) / 1000
         return max(0, self.lag - int(scored))
+
+
+class PoolEvent(_Report):
+    """Something the scaler did with a pool, or saw of it."""
+
+    event_type: str
+    message: str
+    at_ms: int
 
 
 R = TypeVar("R", bound=_Report)
@@ -97,6 +109,24 @@ async def report_pool(redis: Redis, report: PoolReport) -> None:
 
 async def read_pools(redis: Redis, pool_ids: list[str]) -> list[PoolReport]:
     return await _read(redis, [pool_key(i) for i in pool_ids], PoolReport)
+
+
+async def keep_pool_event(redis: Redis, pool_id: str, event: PoolEvent) -> None:
+    """The newest of each pool, for as long as `penstock.events` keeps them by default."""
+    async with redis.pipeline(transaction=False) as commands:
+        commands.lpush(pool_events_key(pool_id), event.model_dump_json())
+        commands.ltrim(pool_events_key(pool_id), 0, KEPT_EVENTS - 1)
+        commands.expire(pool_events_key(pool_id), EVENTS_TTL_S)
+        await commands.execute()
+
+
+async def read_pool_events(redis: Redis, pool_ids: Iterable[str]) -> list[PoolEvent]:
+    """Of all these pools, in no order."""
+    found: list[PoolEvent] = []
+    for pool_id in pool_ids:
+        kept: Any = redis.lrange(pool_events_key(pool_id), 0, -1)
+        found += _parsed(await kept, PoolEvent)
+    return found
 
 
 async def report_table_fault(redis: Redis, table: str, message: str) -> None:

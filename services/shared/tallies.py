@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from services.shared.clock import now_ms
 from services.shared.topics import recent_key, tally_key
 
-LATENCY, QUEUE, PREDICTION = "latency", "queue", "prediction"  # histograms of ms
+LATENCY, QUEUE, PREDICTION, WAKE = "latency", "queue", "prediction", "wake"  # histograms of ms
 STATUS = "status"
 BOUNDS_MS = (5, 10, 25, 50, 75, 100, 250, 500, 750, 1_000, 2_500, 5_000, 7_500, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000)
 BUCKETS = tuple(str(n) for n in range(len(BOUNDS_MS) + 1))  # the last one has no bound

@@ -102,6 +102,10 @@ def pool_key(pool_id: str) -> str:
     return f"penstock:pool:{pool_id}"
 
 
+def pool_events_key(pool_id: str) -> str:
+    return f"penstock:pool-events:{pool_id}"
+
+
 def kept_answer(request_id: str) -> str:
     return f"penstock:answer:{request_id}"
 

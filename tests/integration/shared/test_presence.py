@@ -2,10 +2,31 @@
 
 from uuid import uuid4
 
-from services.shared.presence import IngressReport, forget_ingress, read_ingresses, report_ingress
+from services.shared.presence import (
+    KEPT_EVENTS,
+    IngressReport,
+    PoolEvent,
+    forget_ingress,
+    keep_pool_event,
+    read_ingresses,
+    read_pool_events,
+    report_ingress,
+)
 from services.shared.redis_clients import new_redis
 from services.shared.settings import RedisSettings
-from services.shared.topics import INGRESSES_KEY
+from services.shared.topics import INGRESSES_KEY, pool_events_key
+
+
+async def test_the_newest_events_of_a_pool_are_kept(redis_settings: RedisSettings) -> None:
+    redis, pool_id = new_redis(redis_settings), uuid4().hex
+    events = [PoolEvent(event_type="POOL_RESIZED", message=str(n), at_ms=n) for n in range(KEPT_EVENTS + 5)]
+    try:
+        for event in events:
+            await keep_pool_event(redis, pool_id, event)
+        assert sorted(await read_pool_events(redis, [pool_id, uuid4().hex]), key=lambda event: event.at_ms) == events[5:]
+    finally:
+        await redis.delete(pool_events_key(pool_id))
+        await redis.aclose()
 
 
 async def test_a_report_that_cannot_be_read_is_as_good_as_none(redis_settings: RedisSettings) -> None:

@@ -9,6 +9,7 @@ from services.cli.endpoint_views import detail_view, event_table, list_table, pr
 from services.cli.layout import cell
 from services.ingress.endpoint_events import events_of
 from services.shared.control_events import ControlEvent, EndpointStopped, GatewayChanged, TagsChanged, UpdateCanceled
+from services.shared.presence import PoolEvent
 from tests.unit.cli.endpoint_objects import endpoint_after, listed_after
 from tests.unit.shared.control_log import config, created, failed, fold, ready, requested
 
@@ -81,8 +82,10 @@ def test_a_narrow_screen_cuts_neither_states_nor_times() -> None:
 
 
 def test_events_are_lines() -> None:
-    lines = shown(event_table(events_of(fold(*SERVING).endpoint("churn"), 10)))
+    resized = PoolEvent(event_type="POOL_RESIZED", message="a: 1 → 4 replicas (panic)", at_ms=10**13)
+    lines = shown(event_table(events_of(fold(*SERVING).endpoint("churn"), 10, [resized])))
     assert [line.split()[2:] for line in lines[1:]] == [
+        ["size", "info", "a:", "1", "→", "4", "replicas", "(panic)"],
         ["update", "success", "Config", "version", "1", "serves."],
         ["entity", "success", "Served", "entity", "'a'", "of", "config", "version", "1", "is", "ready."],
         ["update", "in", "progress", "The", "endpoint", "is", "being", "created", "with", "config", "version", "1."],

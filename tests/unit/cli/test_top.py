@@ -24,6 +24,8 @@ penstock_pool_replicas_wanted{{{A}}} 3
 penstock_pool_replicas_ready{{{A}}} 1
 penstock_pool_lag_records{{{A}}} 7
 penstock_pool_requests_in_flight{{{A}}} 9
+penstock_pool_wake_ms_bucket{{{A},le="+Inf"}} 2
+penstock_pool_wake_ms_count{{{A}}} 2
 penstock_pool_decision{{{A},reason="backlog"}} 1
 """
 
@@ -53,7 +55,7 @@ def test_times_are_of_what_came_between_alone() -> None:
 
 def test_the_pool_is_as_it_is_now_and_says_why() -> None:
     [line] = lines_between(reading(0, answered(0)), reading(5, answered(0) + POOL))
-    assert line == Line("churn", "a", 0.0, 0.0, None, None, in_flight=9, lag=7, ready=1, wanted=3, reason="backlog")
+    assert line == Line("churn", "a", 0.0, 0.0, None, None, in_flight=9, lag=7, ready=1, wanted=3, wakes=2, reason="backlog")
 
 
 def test_the_busiest_come_first() -> None:
@@ -64,7 +66,7 @@ def test_the_busiest_come_first() -> None:
 @pytest.mark.parametrize(
     ("now", "shown"),
     [
-        pytest.param(answered(50) + POOL, "churn a 10 0.0 9 7 1 → 3 backlog", id="where it is and where it goes"),
+        pytest.param(answered(50) + POOL, "churn a 10 0.0 9 7 1 → 3 2 backlog", id="where it is and where it goes"),
         pytest.param(
             'penstock_requests_total{endpoint_name="churn",status="4xx"} 5\n',
             "churn (refused before one was chosen) 1.0 1.0",

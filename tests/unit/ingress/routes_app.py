@@ -12,8 +12,9 @@ from services.ingress.rate_limiter import RateLimiter
 from services.ingress.registry import Registry
 from services.ingress.request_log import RequestLog
 from services.ingress.settings import IngressServiceSettings, IngressSettings
+from services.shared.endpoints import Endpoint
 from services.shared.event_log import EventLog
-from services.shared.presence import PoolReport
+from services.shared.presence import PoolEvent, PoolReport
 from services.shared.redis_clients import new_redis
 from services.shared.settings import KafkaSettings, RedisSettings
 
@@ -29,6 +30,9 @@ class NoReports(PoolWatch):
 
     def table_faults(self) -> dict[str, str]:
         return {}
+
+    async def told(self, endpoint: Endpoint) -> list[PoolEvent]:
+        return []
 
 
 def app_over(log: EventLog, registry: Registry, folder: Path, changes: int = 1_000) -> FastAPI:

@@ -17,8 +17,8 @@ CANCEL = UpdateCanceled(endpoint_id="e1", version=2, at_ms=88)
 UPDATING = fold(requested(config("2", "3", shares=(80, 20)), 1, at_ms=77), state=SERVING)
 
 
-def report(wanted: int = 1, ready: int = 1, failure: str = "") -> dict[str, PoolReport]:
-    made = PoolReport(pool_id="e1-a-1", wanted=wanted, ready=ready, reason="", max_replicas=1, failure=failure, at_ms=1)
+def report(wanted: int = 1, ready: int = 1, failure: str = "", failed: bool = False) -> dict[str, PoolReport]:
+    made = PoolReport(pool_id="e1-a-1", wanted=wanted, ready=ready, reason="", max_replicas=1, failure=failure, failed=failed, at_ms=1)
     return {"e1-a-1": made}
 
 
@@ -84,6 +84,7 @@ def test_messages_of_a_deployment() -> None:
         pytest.param(report(0, 0), ("DEPLOYMENT_READY", "Scaled to zero"), id="scaled to zero"),
         pytest.param(report(1, 0), ("DEPLOYMENT_READY", ""), id="waking"),
         pytest.param(report(1, 0, "killed"), ("DEPLOYMENT_RECOVERING", "killed"), id="a replica fails in a pool that serves"),
+        pytest.param(report(1, 0, "killed", failed=True), ("DEPLOYMENT_FAILED", "killed"), id="and does not come back"),
     ],
 )
 def test_a_pool_in_service_is_shown_as_the_scaler_sees_it(reports: dict[str, PoolReport], shown: tuple[str, str]) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scaler.deployment import MAX_RESTARTS, TIMED_OUT, Failed, Ready, judge_deployment
-from services.scaler.lag import Flow
+from services.scaler.lag import SAMPLE_EVERY_S, Flow
 from services.scaler.pools_process import free_ids
 from services.scaler.retirement import Step, next_step
 from services.shared.presence import IngressReport, ReplicaReport
@@ -91,8 +91,9 @@ def flow(*samples: tuple[float, int], window_s: float = 10.0) -> Flow:
     [
         pytest.param([], 0.0, 100.0, id="never looked at"),
         pytest.param([(1.0, 500)], 0.0, 100.0, id="one look shows no rate, and old records are no news"),
-        pytest.param([(1.0, 500), (2.0, 520)], 20.0, 98.0, id="two looks show a rate"),
-        pytest.param([(1.0, 500), (2.0, 520), (3.0, 520)], 10.0, 98.0, id="idle counts from the last advance"),
+        pytest.param([(1.0, 500), (6.0, 600)], 20.0, 94.0, id="two looks show a rate"),
+        pytest.param([(1.0, 500), (6.0, 600), (11.0, 600)], 10.0, 94.0, id="idle counts from the last advance"),
+        pytest.param([(1.0, 500), (2.0, 520)], 0.0, 98.0, id="two looks soon after each other do not"),
         pytest.param([(1.0, 0), (1.0, 50)], 0.0, 99.0, id="two looks at one instant show no rate"),
         pytest.param([(0.0, 0), (5.0, 1000), (15.0, 1000), (26.0, 1000)], 0.0, 95.0, id="what is older than the window is forgotten"),
     ],
@@ -102,6 +103,20 @@ def test_flow(samples: list[tuple[float, int]], rate: float, idle_s: float) -> N
     assert (seen.rate(), seen.idle_s(100.0)) == (rate, idle_s)
 
 
+@pytest.mark.parametrize(
+    ("samples", "least"),
+    [
+        pytest.param([(0.0, 0), (0.5, 50), (1.0, 150)], 100.0, id="the slowest stretch of the window"),
+        pytest.param([(0.0, 0), (0.5, 200), (1.0, 200)], 0.0, id="a burst of a moment is none"),
+        pytest.param([(0.0, 0), (0.5, 5), (1.0, 105), (1.5, 205)], 200.0, id="what was before the window does not count"),
+        pytest.param([(0.0, 0), (0.5, 50)], 0.0, id="too little was seen"),
+        pytest.param([], 0.0, id="nothing was seen"),
+    ],
+)
+def test_least_rate(samples: list[tuple[float, int]], least: float) -> None:
+    assert flow(*samples).least_rate(0.9) == least
+
+
 @given(st.lists(st.tuples(st.floats(0.01, 3), st.integers(0, 50)), min_size=2, max_size=200))
 def test_a_flow_keeps_little_and_its_rate_is_no_less_than_nothing(steps: list[tuple[float, int]]) -> None:
     seen, now, appended = Flow(0.0), 0.0, 0
@@ -109,7 +124,10 @@ def test_a_flow_keeps_little_and_its_rate_is_no_less_than_nothing(steps: list[tu
         now, appended = now + pause, appended + more
         seen.add(now, appended, 1.0)
     assert seen.rate() >= 0.0
-    assert seen.samples[1][0] > now - 1.0 or len(seen.samples) == 2
+    latest = seen.samples[-1][0]
+    assert latest > now - SAMPLE_EVERY_S
+    assert len(seen.samples) <= 2 or seen.samples[1][0] > latest - 1.0
+    assert 0.0 <= seen.least_rate(0.9) <= 50 / SAMPLE_EVERY_S * len(steps)
     assert 0.0 <= seen.idle_s(now) <= now
 
 

@@ -15,7 +15,9 @@ POLICY = ScalePolicy(
 TO_ZERO = replace(POLICY, min_replicas=0)
 QUIET = PoolObservation(lag=0, arrivals_per_s=0.0, evaluation_s=0.1, replicas=1, idle_s=10.0, since_down_s=1000.0)
 ASLEEP = replace(QUIET, replicas=0, idle_s=5000.0)
-BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # (60 + 200/5) × 0.1 s = 10 at once: 3 replicas of 4 lanes
+BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # 60 × 0.1 s busy, 192 × 0.1 s waiting for 5 s: 10 lanes of 4
+ROOMY = replace(POLICY, target_utilization=0.7, max_replicas=16)
+STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 lanes at 400/s, where one replica has 4
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,30 @@ BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # (60 + 200/5) 
         pytest.param(replace(BUSY, since_down_s=0.0), POLICY, Decision(3, "backlog"), id="a recent step down does not delay a step up"),
         pytest.param(replace(BUSY, lag=9999), POLICY, Decision(6, "backlog"), id="never more than the maximum"),
         pytest.param(replace(QUIET, replicas=0), POLICY, Decision(1, "minimum"), id="an empty pool that may not sleep gets its minimum"),
+        pytest.param(STEPPED, ROOMY, Decision(15, "panic"), id="a load that has multiplied is followed at once"),
+        pytest.param(
+            replace(STEPPED, recent_per_s=55.0, lag=4), ROOMY, Decision(2, "backlog"), id="one that has grown a little by its average"
+        ),
+        pytest.param(
+            replace(STEPPED, lag=4, arrivals_per_s=0.0, evaluation_s=60.0, recent_per_s=0.0),
+            POLICY,
+            Decision(1, "steady"),
+            id="long evaluations that all have a lane are no backlog",
+        ),
+        pytest.param(
+            replace(QUIET, arrivals_per_s=400.0, batched_s=0.005),
+            ROOMY,
+            Decision(1, "steady"),
+            id="a model that gains by company needs less",
+        ),
+        pytest.param(
+            replace(QUIET, arrivals_per_s=400.0, batched_s=0.005, lag=100, replicas=4),
+            ROOMY,
+            Decision(15, "backlog"),
+            id="unless a full pool shows that it gains nothing",
+        ),
+        pytest.param(replace(QUIET, replicas=4, peak=3), POLICY, Decision(3, "drained"), id="down to what was needed of late"),
+        pytest.param(replace(QUIET, replicas=2, peak=3), POLICY, Decision(2, "steady"), id="a peak that is over lets no pool grow"),
         pytest.param(replace(QUIET, replicas=4), POLICY, Decision(1, "drained"), id="what is not needed goes"),
         pytest.param(
             replace(QUIET, replicas=4, since_down_s=299.0), POLICY, Decision(4, "waiting to shrink"), id="but not before the interval"
@@ -51,10 +77,10 @@ BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # (60 + 200/5) 
         pytest.param(replace(QUIET, idle_s=9999.0, lag=1), TO_ZERO, Decision(1, "steady"), id="a record that waits keeps it awake"),
         pytest.param(replace(QUIET, idle_s=9999.0, nudged=True), TO_ZERO, Decision(1, "steady"), id="a nudge keeps it awake"),
         pytest.param(ASLEEP, TO_ZERO, Decision(0, "idle"), id="asleep stays asleep"),
-        pytest.param(replace(ASLEEP, lag=1), TO_ZERO, Decision(1, "backlog"), id="a record wakes it"),
-        pytest.param(replace(ASLEEP, nudged=True), TO_ZERO, Decision(1, "backlog"), id="a nudge wakes it"),
-        pytest.param(replace(ASLEEP, lag=400), TO_ZERO, Decision(2, "backlog"), id="a burst wakes as many as it needs"),
-        pytest.param(replace(ASLEEP, bulk_lag=1), TO_ZERO, Decision(1, "backlog"), id="bulk work wakes it as well"),
+        pytest.param(replace(ASLEEP, lag=1), TO_ZERO, Decision(1, "waking"), id="a record wakes it"),
+        pytest.param(replace(ASLEEP, nudged=True), TO_ZERO, Decision(1, "waking"), id="a nudge wakes it"),
+        pytest.param(replace(ASLEEP, lag=400), TO_ZERO, Decision(2, "waking"), id="a burst wakes as many as it needs"),
+        pytest.param(replace(ASLEEP, bulk_lag=1), TO_ZERO, Decision(1, "waking"), id="bulk work wakes it as well"),
         pytest.param(replace(QUIET, idle_s=9999.0, bulk_lag=1), TO_ZERO, Decision(1, "steady"), id="and keeps it awake"),
         pytest.param(
             replace(BUSY, bulk_lag=200, bulk_evaluation_s=0.2), POLICY, Decision(5, "backlog"), id="bulk work asks for lanes of its own"
@@ -76,6 +102,9 @@ SEEN = st.builds(
     replicas=st.integers(0, 20),
     idle_s=st.floats(0, 10**7),
     since_down_s=st.floats(0, 10**7) | st.just(float("inf")),
+    recent_per_s=st.floats(0, 10**6),
+    batched_s=st.none() | st.floats(0, 120),
+    peak=st.integers(0, 20),
     nudged=st.booleans(),
     bulk_lag=st.none() | st.integers(0, 10**7),
     bulk_evaluation_s=st.none() | st.floats(0, 120),
@@ -122,10 +151,10 @@ def test_an_unknown_lag_holds_whatever_else_is_seen(seen: PoolObservation, polic
 
 @given(SEEN, POLICIES)
 def test_what_was_decided_is_decided_again_when_nothing_else_changes(seen: PoolObservation, policy: ScalePolicy) -> None:
-    """A pool does not swing: once resized, and with the step down noted, the same look asks for the same size."""
+    """A pool does not swing: once resized, and with the step down or the need noted, the same look asks for the same size."""
     target = decide(seen, policy).target
     since_down_s = 0.0 if target < seen.replicas else seen.since_down_s
-    assert decide(replace(seen, replicas=target, since_down_s=since_down_s), policy).target == target
+    assert decide(replace(seen, replicas=target, since_down_s=since_down_s, peak=max(seen.peak, target)), policy).target == target
 
 
 @given(SEEN, POLICIES, st.integers(0, 10**6))

@@ -103,6 +103,17 @@ async def test_batches_of_a_model_that_waits_are_under_way_in_all_lanes() -> Non
     assert (answers, lanes.in_flight) == ([200] * 18, 0)
 
 
+async def test_who_has_least_time_left_goes_first() -> None:
+    """As after a wake: what waited in several partitions comes at once, each in its own order."""
+    worker = Worker()
+    lanes = await lanes_with(worker)
+    lanes.submit([job(b"late", [], FOREVER_MS), job(b"soon", [], FOREVER_MS - 1)])
+    await settle()
+    assert next(body for batch in worker.batches for body in batch) == b"soon"
+    worker.go.set()
+    await settle()
+
+
 async def test_a_lane_that_comes_free_waits_for_those_it_just_served_but_not_for_ever() -> None:
     worker, answers = Worker(), list[int]()
     lanes = await lanes_with(worker)

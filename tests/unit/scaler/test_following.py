@@ -1,0 +1,126 @@
+"""A pool under a load that moves, without a server: what `decide` makes of its own deeds, look after look."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from random import Random
+
+import pytest
+
+from services.scaler.lag import Flow
+from services.scaler.peaks import Peaks
+from services.scaler.policy import PoolObservation, ScalePolicy, decide, kept_replicas
+from services.shared.control_events import LANES_PER_REPLICA
+
+TICK_S, START_S = 0.5, 0.5  # the scaler's look; a replica from a warm parent
+EVALUATION_S = 0.05
+RATE_WINDOW_S, PANIC_WINDOW_S = 60.0, 0.9
+POLICY = ScalePolicy(min_replicas=1, max_replicas=16, drain_budget_s=5.0, target_utilization=0.7, down_interval_s=60.0, idle_to_zero_s=10.0)
+Rate = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """`sizes` are (second, wanted) at each change; `longest_wait_s` of a record that was appended."""
+
+    sizes: Sequence[tuple[float, int]]
+    longest_wait_s: float
+    left: int
+
+    @property
+    def resizes(self) -> int:
+        return len(self.sizes) - 1
+
+    def size_at(self, second: float) -> int:
+        return [size for at, size in self.sizes if at <= second][-1]
+
+
+def run(rate: Rate, seconds: float, policy: ScalePolicy = POLICY, chance: Random | None = None, replicas: int = 1) -> Ran:
+    flow, peaks, shrank_at, appended, lag, longest_s = Flow(0.0), Peaks(), 0.0, 0.0, 0.0, 0.0
+    ready_from: deque[float] = deque([0.0] * replicas)
+    sizes = [(0.0, replicas)]
+    for tick in range(round(seconds / TICK_S)):
+        now = tick * TICK_S
+        due = rate(now) * TICK_S
+        more = due if chance is None else max(0.0, chance.gauss(due, due**0.5))
+        appended, lag = appended + more, lag + more
+        capacity = sum(at <= now for at in ready_from) * LANES_PER_REPLICA / EVALUATION_S
+        longest_s = max(longest_s, lag / capacity if capacity else longest_s)
+        lag = max(min(lag, rate(now) * EVALUATION_S), lag - capacity * TICK_S)
+        flow.add(now, int(appended), RATE_WINDOW_S)
+        seen = PoolObservation(
+            lag=int(lag),
+            arrivals_per_s=flow.rate(),
+            recent_per_s=flow.least_rate(PANIC_WINDOW_S),
+            evaluation_s=EVALUATION_S,
+            replicas=len(ready_from),
+            idle_s=flow.idle_s(now),
+            since_down_s=now - shrank_at,
+        )
+        seen = replace(seen, peak=peaks.add(now, kept_replicas(seen, policy), policy.down_interval_s))
+        target = decide(seen, policy).target
+        if target != len(ready_from):
+            shrank_at = now if target < len(ready_from) else shrank_at
+            sizes.append((now, target))
+            while len(ready_from) > target:
+                ready_from.pop()
+            ready_from.extend([now + START_S] * (target - len(ready_from)))
+    return Ran(sizes, longest_s, int(lag))
+
+
+def oracle(rate: Rate, seconds: float, policy: ScalePolicy = POLICY) -> int:
+    """Resizes of one who knows the rate of each second, and keeps the same pace downwards."""
+    size, resizes, down_at = needed(rate(0)), 0, 0.0
+    for second in range(int(seconds)):
+        need = needed(rate(second))
+        if need > size or (need < size and second - down_at >= policy.down_interval_s):
+            down_at = second if need < size else down_at
+            size, resizes = need, resizes + 1
+    return resizes
+
+
+def needed(per_second: float) -> int:
+    return max(1, ceil(per_second * EVALUATION_S / (LANES_PER_REPLICA * POLICY.target_utilization)))
+
+
+def test_a_tenfold_step_is_followed_within_two_seconds_and_not_overshot() -> None:
+    ran = run(lambda at: 200 if 60 <= at < 120 else 20, 400)
+    assert ran.size_at(61.5) == needed(200)
+    assert max(size for _, size in ran.sizes) < 1.25 * needed(200)
+    assert ran.size_at(119) == needed(200)
+    assert ran.sizes[-1][1] == needed(20)
+    assert ran.resizes <= 3
+    assert ran.longest_wait_s < 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chance_arrivals_move_nothing(seed: int) -> None:
+    """Sized by its own first minute, a pool keeps that size: neither noise nor the rate between two sizes makes it swing."""
+    ran = run(lambda _: 150, 900, chance=Random(seed), replicas=needed(150))
+    assert ran.resizes <= 1
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        pytest.param(lambda at: 20 + 180 * (1 - abs(at / 150 - 1)) if at < 300 else 20, id="ramp up and down over five minutes"),
+        pytest.param(lambda at: 20 + 180 * (at % 60 / 60), id="teeth of a minute"),
+        pytest.param(lambda at: 200 if at % 40 < 5 else 20, id="five seconds of ten times the load, every 40"),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_flapping(rate: Rate, seed: int) -> None:
+    ran = run(rate, 600, chance=Random(seed))
+    assert ran.resizes <= 1.5 * oracle(rate, 600)
+    assert ran.longest_wait_s < 10
+    assert ran.left < 50
+
+
+@pytest.mark.parametrize("offset_s", [-0.1, 0.0, 0.1])
+def test_the_idle_threshold_loses_nothing(offset_s: float) -> None:
+    """One record at a time, as the pool leaves: each wakes it again, and none is left."""
+    period_s = POLICY.idle_to_zero_s + offset_s
+    ran = run(lambda at: 1 / TICK_S if at % period_s < TICK_S else 0, 300, replace(POLICY, min_replicas=0), replicas=0)
+    assert ran.left == 0
+    assert {size for _, size in ran.sizes} <= {0, 1}
