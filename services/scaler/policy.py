@@ -24,6 +24,7 @@ class PoolObservation:
     nudged: bool = False  # an ingress is about to append a record to a pool at zero
     bulk_lag: int | None = 0  # as `lag`, of the pool's bulk queue
     bulk_evaluation_s: float | None = None  # as `evaluation_s`, of one bulk record
+    panicked: bool = False  # within the rate window: until the average knows the new load, it is followed as it comes
     peak: int = 0  # the largest `kept_replicas` of the last `down_interval_s`
 
 
@@ -99,7 +100,7 @@ def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePol
 
 def arrivals(seen: PoolObservation, policy: ScalePolicy) -> float:
     """Requests/s to be ready for: over the rate window, or in a panic what has just begun to arrive."""
-    return max(seen.arrivals_per_s, seen.recent_per_s) if in_panic(seen, policy) else seen.arrivals_per_s
+    return max(seen.arrivals_per_s, seen.recent_per_s) if seen.panicked or in_panic(seen, policy) else seen.arrivals_per_s
 
 
 def in_panic(seen: PoolObservation, policy: ScalePolicy) -> bool:
@@ -135,4 +136,4 @@ def _why_up(seen: PoolObservation, policy: ScalePolicy, floor: int) -> str:
         return "waking" if policy.min_replicas == 0 else "minimum"
     if seen.replicas < floor:
         return "minimum"
-    return "panic" if in_panic(seen, policy) else "backlog" if seen.lag or seen.bulk_lag else "arrivals"
+    return "panic" if seen.panicked or in_panic(seen, policy) else "backlog" if seen.lag or seen.bulk_lag else "arrivals"

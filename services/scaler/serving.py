@@ -12,7 +12,7 @@ from services.scaler.events import EventSink
 from services.scaler.lag import LagReader, Lags
 from services.scaler.look import Look
 from services.scaler.peaks import Peaks
-from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, explain, first_replicas, kept_replicas
+from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, explain, first_replicas, in_panic, kept_replicas
 from services.scaler.pool_topics import PoolTopics
 from services.scaler.pools import PoolBackend
 from services.scaler.recovery import Recovery
@@ -60,6 +60,7 @@ class ServingPool:
         self._evaluation_s: float | None = None
         self._bulk_evaluation_s: float | None = None
         self._batched_s: float | None = None
+        self._panicked_at = float("-inf")
         self._peaks = Peaks()
 
     async def keep(self, pool: Pool, look: Look) -> None:
@@ -100,8 +101,14 @@ class ServingPool:
             bulk_lag=lags.bulk,
             bulk_evaluation_s=self._bulk_evaluation_s,
         )
-        kept = kept_replicas(seen, self._policy(pool))
-        return replace(seen, peak=self._peaks.add(look.now, kept, self._settings.down_interval_s))
+        if in_panic(seen, policy := self._policy(pool)):
+            self._panicked_at = look.now
+        kept = kept_replicas(seen, policy)
+        return replace(
+            seen,
+            panicked=look.now - self._panicked_at < self._settings.rate_window_s,
+            peak=self._peaks.add(look.now, kept, self._settings.down_interval_s),
+        )
 
     def _policy(self, pool: Pool) -> ScalePolicy:
         s = self._settings

@@ -10,7 +10,7 @@ import pytest
 
 from services.scaler.lag import Flow
 from services.scaler.peaks import Peaks
-from services.scaler.policy import PoolObservation, ScalePolicy, decide, kept_replicas
+from services.scaler.policy import PoolObservation, ScalePolicy, decide, in_panic, kept_replicas
 from services.shared.control_events import LANES_PER_REPLICA
 
 TICK_S, START_S = 0.5, 0.5  # the scaler's look; a replica from a warm parent
@@ -39,7 +39,7 @@ class Ran:
 def run(rate: Rate, seconds: float, policy: ScalePolicy = POLICY, chance: Random | None = None, replicas: int = 1) -> Ran:
     flow, peaks, shrank_at, appended, lag, longest_s = Flow(0.0), Peaks(), 0.0, 0.0, 0.0, 0.0
     ready_from: deque[float] = deque([0.0] * replicas)
-    sizes = [(0.0, replicas)]
+    sizes, panicked_at = [(0.0, replicas)], float("-inf")
     for tick in range(round(seconds / TICK_S)):
         now = tick * TICK_S
         due = rate(now) * TICK_S
@@ -58,7 +58,10 @@ def run(rate: Rate, seconds: float, policy: ScalePolicy = POLICY, chance: Random
             idle_s=flow.idle_s(now),
             since_down_s=now - shrank_at,
         )
-        seen = replace(seen, peak=peaks.add(now, kept_replicas(seen, policy), policy.down_interval_s))
+        panicked_at = now if in_panic(seen, policy) else panicked_at
+        seen = replace(
+            seen, panicked=now - panicked_at < RATE_WINDOW_S, peak=peaks.add(now, kept_replicas(seen, policy), policy.down_interval_s)
+        )
         target = decide(seen, policy).target
         if target != len(ready_from):
             shrank_at = now if target < len(ready_from) else shrank_at

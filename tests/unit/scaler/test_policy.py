@@ -36,6 +36,9 @@ STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 
         pytest.param(replace(QUIET, replicas=0), POLICY, Decision(1, "minimum"), id="an empty pool that may not sleep gets its minimum"),
         pytest.param(STEPPED, ROOMY, Decision(15, "panic"), id="a load that has multiplied is followed at once"),
         pytest.param(
+            replace(STEPPED, recent_per_s=150.0, replicas=3, panicked=True, lag=4), ROOMY, Decision(6, "panic"), id="and to its end"
+        ),
+        pytest.param(
             replace(STEPPED, recent_per_s=55.0, lag=4), ROOMY, Decision(2, "backlog"), id="one that has grown a little by its average"
         ),
         pytest.param(
@@ -104,6 +107,7 @@ SEEN = st.builds(
     since_down_s=st.floats(0, 10**7) | st.just(float("inf")),
     recent_per_s=st.floats(0, 10**6),
     batched_s=st.none() | st.floats(0, 120),
+    panicked=st.booleans(),
     peak=st.integers(0, 20),
     nudged=st.booleans(),
     bulk_lag=st.none() | st.integers(0, 10**7),
