@@ -66,6 +66,7 @@ class Bench:
         return replicas_for(per_second, self.evaluation_s)
 
     def sleep(self) -> None:
+        time.sleep(IDLE_TO_ZERO_S)  # the last report may still be of before it woke
         wait_for_size(self.stack, self.endpoint, 0)
         time.sleep(REST_S)
 
