@@ -20,6 +20,7 @@ _EVENTS = {
     "SERVED_ENTITY_CONTAINER_EVENT": "entity",
     "POOL_RESIZED": "size",
     "REPLICA_FAILED": "replica",
+    "WORKERS_NOT_FORKED": "worker",
 }
 
 

@@ -194,7 +194,7 @@ class Replica:
         return self._lanes, self._bulk_lanes
 
     async def _tell_fresh_start(self, message: str) -> None:
-        await tell_event(self._settings.kafka, "WORKERS_NOT_FORKED", self._pool_id, message)
+        await tell_event(self._settings.kafka, self._redis, "WORKERS_NOT_FORKED", self._pool_id, message)
 
     def _new_lanes(self, source: WorkerSource, spec: WorkerSpec, meter: EvaluationMeter, beside: asyncio.Event) -> Lanes:
         limit_s = self._settings.scorer.evaluation_limit_s
