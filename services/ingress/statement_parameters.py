@@ -11,6 +11,8 @@ from pydantic import Field
 from services.ingress.payloads import Input
 from services.shared.errors import ParameterInvalid
 
+DECIMAL_DIGITS = 38
+
 
 class ParameterInput(Input):
     """`value` None is NULL, whatever the type."""
@@ -24,6 +26,25 @@ def _to_bool(text: str) -> bool:
     return {"true": True, "false": False}[text.lower()]
 
 
+def _whole(bits: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+            raise ValueError(f"more than {bits} bits")
+        return number
+
+    return parse
+
+
+def _to_decimal(text: str) -> Decimal:
+    """DuckDB takes what no decimal can hold as a float, without a word."""
+    number = Decimal(text)
+    _, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int) or max(len(digits) + exponent, len(digits), -exponent) > DECIMAL_DIGITS:
+        raise ValueError(f"no number, or more than {DECIMAL_DIGITS} digits")
+    return number
+
+
 def _to_instant(text: str) -> datetime:
     at = datetime.fromisoformat(text)
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at
@@ -31,9 +52,12 @@ def _to_instant(text: str) -> datetime:
 
 _TYPES: dict[str, Callable[[str], Any]] = {
     "STRING": str,
-    **dict.fromkeys(("TINYINT", "BYTE", "SMALLINT", "SHORT", "INT", "INTEGER", "BIGINT", "LONG"), int),
+    **dict.fromkeys(("TINYINT", "BYTE"), _whole(8)),
+    **dict.fromkeys(("SMALLINT", "SHORT"), _whole(16)),
+    **dict.fromkeys(("INT", "INTEGER"), _whole(32)),
+    **dict.fromkeys(("BIGINT", "LONG"), _whole(64)),
     **dict.fromkeys(("FLOAT", "REAL", "DOUBLE"), float),
-    **dict.fromkeys(("DECIMAL", "DEC", "NUMERIC"), Decimal),
+    **dict.fromkeys(("DECIMAL", "DEC", "NUMERIC"), _to_decimal),
     "BOOLEAN": _to_bool,
     "DATE": date.fromisoformat,
     "TIMESTAMP": _to_instant,

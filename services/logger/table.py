@@ -26,6 +26,7 @@ from services.shared.envelope import Outcome
 PROPERTIES = {"delta.appendOnly": "true", "delta.enableChangeDataFeed": "true"}
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)  # each lists the whole log after every commit
 COMMIT_RETRIES = 100  # delta-rs' 15 lose commits beside a compactor (traps G)
+GONE = "the table is gone: put it back, or restart the logger, which makes an empty one"
 REBASES = 20  # another writer that beats this one so often in a row holds the partition
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ class InferenceTable:
     for that partition meanwhile, and the ids are loaded again (R5).
     """
 
-    def __init__(self, path: Path, settings: LoggerSettings, wanted: Layout = CURRENT) -> None:
-        """Open the table, or make it with the layout `wanted`; one that is there keeps its own. Raises TableBroken or DiskFull."""
+    def __init__(self, path: Path, settings: LoggerSettings, wanted: Layout | None = CURRENT) -> None:
+        """Open the table, or make it with the layout `wanted`, if any; one that is there keeps its own. Raises TableBroken or DiskFull."""
         self.path = path
         self._settings = settings
         self._commits = 0
@@ -112,7 +113,7 @@ class InferenceTable:
         )
         rows = self._layout.to_rows([d.outcome for d in fresh])
         if not (self.path / "_delta_log" / f"{self._table.version():020}.json").exists():
-            raise TableBroken("the table is gone")  # a commit of an old handle would leave a log without a beginning
+            raise TableBroken(GONE)  # a commit of an old handle would leave a log without a beginning
         try:
             write_deltalake(self._table, rows, mode="append", commit_properties=properties, post_commithook_properties=NO_HOOKS)
         except CommitFailedError:
@@ -232,10 +233,12 @@ def first_of_each(deliveries: Sequence[Delivery], recent: RecentIds, in_table: S
     return first
 
 
-def _open_or_make(path: Path, wanted: Layout, log_retention_h: float) -> DeltaTable:
-    path.mkdir(parents=True, exist_ok=True)
+def _open_or_make(path: Path, wanted: Layout | None, log_retention_h: float) -> DeltaTable:
     if DeltaTable.is_deltatable(str(path)):
         return _open(path)
+    if wanted is None:
+        raise TableBroken(GONE)
+    path.mkdir(parents=True, exist_ok=True)
     if any(entry.name != "_delta_log" for entry in path.iterdir()):
         raise TableBroken("the folder holds something that is no Delta table")
     configuration = PROPERTIES | {"delta.logRetentionDuration": f"interval {round(log_retention_h * 3600)} seconds"}

@@ -56,6 +56,7 @@ class Writer:
         self._faults = faults
         self._breaker = Breaker()
         self._tables: dict[str, OpenTable] = {}
+        self._written: set[str] = set()  # tables that are never made anew: whoever removed one is to hear of it
         self.trouble = ""  # why nothing is logged at the moment
         self._retry_at: dict[str, float] = {}  # failed tables → monotonic second of the next try
         meter = metrics.get_meter("penstock")
@@ -135,10 +136,12 @@ class Writer:
     def _append_once(self, name: str, deliveries: Sequence[Delivery]) -> Appended:
         """In a thread. After an error the table is opened anew: only the disk knows what became of the append."""
         opened = self._tables.pop(name, None)
-        wanted = LEGACY if deliveries[0].outcome.legacy else CURRENT
+        layout = LEGACY if deliveries[0].outcome.legacy else CURRENT
+        wanted = None if name in self._written else layout
         table = opened.table if opened else InferenceTable(self._folder.joinpath(*name.split(".")), self._settings, wanted)
         appended = table.append(deliveries)
         self._tables[name] = OpenTable(table, time.monotonic())
+        self._written.add(name)
         return appended
 
     async def _quarantine(self, name: str, deliveries: Sequence[Delivery], error: str) -> None:

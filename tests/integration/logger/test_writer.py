@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -90,6 +91,29 @@ async def test_a_failed_table_is_told_until_any_logger_has_written_to_it(
     fault.unlink()
     await Writer(tmp_path, HASTY, KeptLetters(), other).write([record(1, GOOD)])
     assert await read_table_faults(redis) == {}
+    await redis.aclose()
+
+
+@pytest.mark.parametrize("removed", [pytest.param(True, id="removed"), pytest.param(False, id="renamed")])
+async def test_a_table_that_was_taken_away_has_failed_until_it_is_put_back(
+    tmp_path: Path, faults: TableFaults, redis_settings: RedisSettings, removed: bool
+) -> None:
+    """It was made anew, empty, and nobody heard that the rows were gone."""
+    redis = new_redis(redis_settings)
+    letters, place = KeptLetters(), tmp_path / "main" / "churn" / "good_payload"
+    writer = Writer(tmp_path, HASTY, letters, faults)
+    await writer.write([record(0, GOOD)])
+    kept = shutil.copytree(place, tmp_path / "kept") if removed else place.with_name("old_payload")
+    shutil.rmtree(place) if removed else place.rename(kept)
+    await writer.write([record(1, GOOD)])
+    await writer.write([record(2, GOOD)])
+    assert not place.exists()
+    assert "the table is gone" in (await read_table_faults(redis))[GOOD]
+    assert len(letters.letters) == 2
+    kept.rename(place)
+    await writer.write([record(3, GOOD)])
+    assert await read_table_faults(redis) == {}
+    assert count(tmp_path, GOOD) == 2
     await redis.aclose()
 
 
