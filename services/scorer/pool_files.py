@@ -1,13 +1,14 @@
 """What a node keeps on disk for a pool, and the forgetting of it when the pool is gone."""
 
 import logging
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_LOCK, _PARTIAL = ".lock", ".partial"
+_LOCK, _PARTIAL, _PROVEN = ".lock", ".partial", ".proven"  # the last is written by model workers (`model_worker/proven.py`)
 
 
 def model_folder(state: Path, pool_id: str) -> Path:
@@ -41,7 +42,7 @@ def fetched_models(state: Path) -> list[Path]:
 def kept_pools(state: Path) -> set[str]:
     """Pools that have files here."""
     found = [entry.name for kind in ("models", "scratch") if (state / kind).is_dir() for entry in (state / kind).iterdir()]
-    return {name.removesuffix(_LOCK).removesuffix(_PARTIAL) for name in found}
+    return {re.sub(rf"({_LOCK}|{_PARTIAL}|{_PROVEN}(\.\d+)?)$", "", name) for name in found}
 
 
 def forget_pools(state: Path, pool_ids: Iterable[str]) -> None:
@@ -50,4 +51,6 @@ def forget_pools(state: Path, pool_ids: Iterable[str]) -> None:
         log.info("forgetting the files of a pool that is gone", extra={"pool_id": pool_id})
         for folder in (model_folder(state, pool_id), partial_model_folder(state, pool_id), state / "scratch" / pool_id):
             shutil.rmtree(folder, ignore_errors=True)
+        for file in (state / "models").glob(f"{pool_id}{_PROVEN}*"):
+            file.unlink(missing_ok=True)
         model_lock(state, pool_id).unlink(missing_ok=True)

@@ -58,6 +58,8 @@ def _value(redis: Redis, key: bytes) -> Any:
             return redis.xrange(key)
         case b"zset":
             return redis.zrange(key, 0, -1)
+        case b"list":
+            return redis.lrange(key, 0, -1)
         case b"none":
             return ""  # gone since it was listed
         case other:

@@ -13,6 +13,7 @@ import time
 import pandas
 
 from .frames import JSON_TYPE
+from .proven import keep_proven, read_proven
 from .rows import rows_of, value_tests
 from .shortcut import Shortcut, text_of
 
@@ -30,22 +31,45 @@ class Unproven(Exception):
 
 
 def prove(model, schema, evaluate, folder):
-    """Return the shortcut (None: not for this model) and the reason of the verdict. `evaluate` is the long way."""
+    """Return the shortcut (None: not for this model) and the reason of the verdict. `evaluate` is the long way.
+
+    A shortcut that was proven at an earlier load is made again by one evaluation.
+    """
+    switch = os.environ.get(SWITCH, "").lower()
     try:
         tests, rows = _example(schema, folder)
+        known = read_proven(folder, switch)
+        if known is not None:
+            return _known_shortcut(model, tests, rows, evaluate, known)
         shortcut, alone = _shown_alone(model, tests, rows, evaluate)
-    except Unproven as why:
-        return None, str(why)
-    switch = os.environ.get(SWITCH, "").lower()
+    except Unproven as doubt:
+        return None, str(doubt)
+    why = _judge(shortcut, alone, tests, rows, switch)
+    keep_proven(folder, switch, shortcut, why)
+    return shortcut, why
+
+
+def _known_shortcut(model, tests, rows, evaluate, known):
+    fields, kinds, why = known
+    frame, params, _ = _asked(model, tests, rows[:1], evaluate)
+    shortcut = Shortcut(model, tests, frame, params)
+    shortcut.kinds = kinds
+    for name, value in fields.items():
+        setattr(shortcut, name, value)
+    return shortcut, why
+
+
+def _judge(shortcut, alone, tests, rows, switch) -> str:
+    """Say on the shortcut whether requests may go together; returns why."""
     if switch == "off":
-        return shortcut, f"{SWITCH} is off"
+        return f"{SWITCH} is off"
     if None in shortcut.kinds or len(shortcut.kinds) > 1:
-        return shortcut, "its predictions are not one for each row, or not always of one type"
+        return "its predictions are not one for each row, or not always of one type"
     shortcut.row_wise = True
     if switch == "on":
-        return shortcut, f"{SWITCH} is on"
+        return f"{SWITCH} is on"
     shortcut.row_wise = all(_together(shortcut, tests, rows[:size]) == alone[:size] for size in (2, 3, len(rows)))
-    return shortcut, "rows come out the same" if shortcut.row_wise else "rows do not come out the same"
+    return "rows come out the same" if shortcut.row_wise else "rows do not come out the same"
 
 
 def _example(schema, folder):

@@ -64,7 +64,8 @@ def small_heap() -> Iterator[None]:
     gc.unfreeze()
 
 
-def load(folder: Path, model: Any, example: pandas.DataFrame = FEATURES) -> Loaded:
+def load(folder: Path, model: Any, example: pandas.DataFrame = FEATURES, loads: int = 1) -> Loaded:
+    """Saved anew; of several loads the last, which finds what the first has proven."""
     target = folder / "m"
     more: dict[str, Any] = {"signature": infer_signature(example), "input_example": example.head(2), "pip_requirements": []}
     if isinstance(model, Custom):
@@ -72,7 +73,9 @@ def load(folder: Path, model: Any, example: pandas.DataFrame = FEATURES) -> Load
     else:
         mlflow.sklearn.save_model(model, target, serialization_format="cloudpickle", **more)
     try:
-        return load_scorer(str(target))  # type: ignore[no-any-return]
+        scorers = [load_scorer(str(target)) for _ in range(loads)]
+        assert {traits for _, traits in scorers} == {scorers[0][1]}
+        return scorers[-1]  # type: ignore[no-any-return]
     finally:
         shutil.rmtree(target)
 
@@ -102,9 +105,9 @@ MODELS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Loaded]:
-    return {name: load(tmp_path_factory.mktemp("model"), model()) for name, model in MODELS.items()}
+@pytest.fixture(scope="module", params=[pytest.param(1, id="proven now"), pytest.param(2, id="proven at an earlier load")])
+def loaded(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Loaded]:
+    return {name: load(tmp_path_factory.mktemp("model"), model(), loads=request.param) for name, model in MODELS.items()}
 
 
 ODD = st.one_of(st.integers(-(2**60), 2**60), st.none(), st.booleans(), st.just(float("nan")), st.text(max_size=3), st.just(1e9))
@@ -121,6 +124,28 @@ def bodies(draw: st.DrawFn) -> bytes:
     body: dict[str, object] = draw(st.sampled_from([split, split, records, records, {"inputs": rows}]))
     extra: dict[str, object] = draw(st.sampled_from([{}, {}, {}, {"client_request_id": "c"}, {"params": {"p": 1}}]))
     return json.dumps({**body, **extra}).encode()
+
+
+CALLS: list[int] = []  # rows of each
+
+
+def counted(rows: pandas.DataFrame) -> list[float]:
+    CALLS.append(len(rows))
+    return list(rows["c0"])
+
+
+def test_what_was_proven_is_not_proven_again_unless_something_it_hangs_on_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, Custom(counted))
+    CALLS.clear()
+    load(tmp_path, Custom(counted))
+    assert CALLS == [2, 1], "the warm-up, and one evaluation to make the shortcut"
+    monkeypatch.setenv(SWITCH, "off")
+    load(tmp_path, Custom(counted))
+    assert len(CALLS) > 12
+    (tmp_path / "m.proven").write_text("{")
+    assert load(tmp_path, Custom(counted))[1].why == f"{SWITCH} is off"
 
 
 @pytest.mark.parametrize("name", MODELS)
