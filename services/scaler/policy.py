@@ -6,6 +6,7 @@ from math import ceil
 from services.shared.control_events import LANES_PER_REPLICA, EntitySpec
 
 PANIC = 2.0  # times what a pool is sized for: what arrives at that pace is followed at once (Knative's panic threshold)
+WAKING = "waking"  # the reason of leaving zero
 FULL = 2  # records a lane: with more of them than that, evaluations are as large as they become
 
 
@@ -133,7 +134,7 @@ def explain(seen: PoolObservation, decision: Decision) -> str:
 
 def _why_up(seen: PoolObservation, policy: ScalePolicy, floor: int) -> str:
     if seen.replicas == 0:
-        return "waking" if policy.min_replicas == 0 else "minimum"
+        return WAKING if policy.min_replicas == 0 else "minimum"
     if seen.replicas < floor:
         return "minimum"
     return "panic" if seen.panicked or in_panic(seen, policy) else "backlog" if seen.lag or seen.bulk_lag else "arrivals"

@@ -12,7 +12,7 @@ from services.scaler.events import EventSink
 from services.scaler.lag import LagReader, Lags
 from services.scaler.look import Look
 from services.scaler.peaks import Peaks
-from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, explain, first_replicas, in_panic, kept_replicas
+from services.scaler.policy import WAKING, Decision, PoolObservation, ScalePolicy, decide, explain, first_replicas, in_panic, kept_replicas
 from services.scaler.pool_topics import PoolTopics
 from services.scaler.pools import PoolBackend
 from services.scaler.recovery import Recovery
@@ -138,7 +138,7 @@ class ServingPool:
         await self._backend.resize(pool.pool_id, look.processes[pool.pool_id], decision.target)
         if decision.target < seen.replicas:
             self._shrank_at = look.now
-        if seen.replicas == 0:
+        if decision.reason == WAKING:
             self._woken_at = look.now
         facts: dict[str, int | float | str | None] = {
             "endpoint": pool.endpoint_name,
