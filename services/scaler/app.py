@@ -6,7 +6,6 @@ from contextlib import suppress
 from aiokafka.admin import AIOKafkaAdminClient
 
 from services.scaler.control_loop import ControlLoop
-from services.scaler.events import EventSink
 from services.scaler.lag import LagReader
 from services.scaler.nudges import Nudges
 from services.scaler.pool_topics import PoolTopics
@@ -19,6 +18,7 @@ from services.shared.health import health_served
 from services.shared.kafka_clients import new_consumer, new_producer
 from services.shared.leadership import Leadership
 from services.shared.node import Node
+from services.shared.pool_events import EventSink
 from services.shared.process import until_stopped
 from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_blocking_redis, new_redis

@@ -1,6 +1,5 @@
 """Pools nobody routes to any more: drained to the last record, then removed with topic and group (R10)."""
 
-from services.scaler.events import EventSink
 from services.scaler.lag import LagReader
 from services.scaler.look import Look
 from services.scaler.pool_topics import PoolTopics
@@ -10,6 +9,7 @@ from services.shared.clock import now_ms
 from services.shared.control_events import PoolRemoved
 from services.shared.endpoints import Pool
 from services.shared.event_log import EventLog
+from services.shared.pool_events import EventSink
 
 
 class RetiringPools:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from redis.asyncio import Redis
 
 from services.scaler.deployment import Failed, Ready, judge_deployment
-from services.scaler.events import EventSink
 from services.scaler.lag import LagReader, Lags
 from services.scaler.look import Look
 from services.scaler.peaks import Peaks
@@ -22,6 +21,7 @@ from services.shared.control_events import EntityFailed, EntityReady
 from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint, Pool
 from services.shared.errors import Conflict, DependencyLost, EndpointNotFound
 from services.shared.event_log import EventLog
+from services.shared.pool_events import EventSink
 from services.shared.presence import PoolReport, report_pool
 from services.shared.tallies import WAKE, Tallies
 from services.shared.topics import partitions_for, queues_of

@@ -40,6 +40,7 @@ from services.shared.tallies import Tallies
 from services.shared.topics import Queue, bulk_queue, online_queue
 
 BULK_SCRATCH = "bulk"  # the model's process for bulk work has a working folder of its own
+WARM_AGAIN_S = 6 * 3600.0  # a warm parent that nobody asked for is kept for a day
 DRAIN_SLACK_S = 30.0  # beyond the longest evaluation: reply, commit, leave
 
 log = logging.getLogger(__name__)
@@ -149,10 +150,11 @@ class Replica:
         return pools.get(self._pool_id), kept - pools.keys()
 
     async def _afterwards(self, gone: set[str]) -> None:
-        """What is done once it serves: the next replica starts faster by it."""
-        if self._source is not None:
-            await self._source.prepare_next()
+        """What is done once it serves: the next replica starts faster by it, also where this one serves for days."""
         await self._tidy(gone)
+        while self._source is not None:
+            await self._source.prepare_next()
+            await asyncio.sleep(WARM_AGAIN_S)
 
     async def _tidy(self, gone: set[str]) -> None:
         """After the start, which it would only slow down."""

@@ -1,4 +1,4 @@
-"""Writes decisions and deploy progress to `penstock.events` (R17), for people and `penstock top`; nothing depends on them."""
+"""Writes what happens to pools to `penstock.events` (R17), for people and `penstock top`; nothing depends on it."""
 
 import json
 import logging
