@@ -76,10 +76,10 @@ async def test_lag_is_known_before_the_first_member(kafka: KafkaSettings, admin:
     await PoolTopics(kafka, admin).make(pool_id, 4)
     assert await lag.read(online_queue(pool_id), 4, now=0.0) == 0
     await append(kafka, pool_id, 10)
-    assert await lag.read(online_queue(pool_id), 4, now=2.0) == 10
-    assert lag.flow(online_queue(pool_id), 2.0).rate() == 5.0
+    assert await lag.read(online_queue(pool_id), 4, now=5.0) == 10
+    assert lag.flow(online_queue(pool_id), 5.0).rate() == 2.0
     await commit(kafka, pool_id, {0: 3})
-    assert await lag.read(online_queue(pool_id), 4, now=3.0) == 7
+    assert await lag.read(online_queue(pool_id), 4, now=6.0) == 7
 
 
 async def test_what_retention_took_is_no_lag(kafka: KafkaSettings, admin: AIOKafkaAdminClient, lag: LagReader) -> None:
