@@ -40,10 +40,6 @@ class StatePlaces:
         return self.root / "mlflow"
 
     @property
-    def tables(self) -> Path:
-        return self.root / "tables"
-
-    @property
     def config_file(self) -> Path:
         """Host and admin token in Databricks' own profile format."""
         return self.root / "databrickscfg"

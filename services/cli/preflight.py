@@ -8,6 +8,8 @@ from pathlib import Path
 
 from services.cli.failures import StackFailure
 from services.cli.places import KAFKA_JARS, LOCAL
+from services.shared.settings import PREFIX
+from services.shared.table_places import StorageLost, list_tables
 
 OLDEST_JAVA = 17
 LEAST_FREE_BYTES = 1024**3
@@ -39,6 +41,14 @@ def require_disk(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE_BYTES:
         raise StackFailure(f"the disk of {folder} is nearly full: {free // 1024**2} MiB are free, and at least 1024 are needed")
+
+
+def require_storage(tables: str) -> None:
+    """Raises StackFailure where tables are to lie in a bucket that does not answer, or not us."""
+    try:
+        list_tables(tables)
+    except StorageLost as lost:
+        raise StackFailure(f"{PREFIX}TABLES_LOCATION: {lost}") from lost
 
 
 def has_kafka_jars() -> bool:

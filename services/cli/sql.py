@@ -28,7 +28,7 @@ def sql(
     from services.shared.queries import QueryRefused, run_query  # 0.25 s of imports, which other commands do without
 
     try:
-        rows = run_query(load_settings(ServiceSettings).tables_folder, query)
+        rows = run_query(load_settings(ServiceSettings).tables_place, query)
     except (QueryRefused, SettingsInvalid) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2 if isinstance(error, SettingsInvalid) else 1) from error

@@ -16,7 +16,7 @@ from services.cli.kafka_broker import CONFIG_NAME, broker_command, prepare_stora
 from services.cli.keeper_link import KeeperLink
 from services.cli.mlflow_server import mlflow_command
 from services.cli.ports import LOOPBACK, claim_port, free_port
-from services.cli.preflight import find_java, require_disk
+from services.cli.preflight import find_java, require_disk, require_storage
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
 from services.cli.redis_server import find_redis, prepare_redis, redis_command
 from services.cli.settings import StackSettings
@@ -48,6 +48,7 @@ class Stack:
         self.places = settings.places
         require_safe(settings.ingress)
         require_disk(self.places.root)
+        require_storage(settings.tables_place)
         kafka, redis, mlflow = settings.kafka, settings.redis, settings.mlflow
         self._kafka_port = None if kafka.bootstrap else claim_port(kafka.port, "Kafka", f"{PREFIX}KAFKA_PORT")
         self._redis_port = None if redis.url else claim_port(redis.port, "Redis", f"{PREFIX}REDIS_PORT")

@@ -95,7 +95,7 @@ class Supervisor:
             "kafka": addresses.kafka,
             "redis": addresses.redis,
             "state": str(places.root),
-            "tables": str(places.tables),
+            "tables": self._stack.settings.tables_place,
             "logs": str(places.logs),
             "config_file": str(places.config_file),
             "ca_bundle": str(places.ca_bundle) if self._stack.settings.ingress.tls_certificate else None,

@@ -1,7 +1,6 @@
 """`penstock tables list|describe|history`: the inference tables in the state folder, whether the stack is up or not."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from services.cli.failures import StackFailure
 from services.cli.layout import cell, console, instant, print_json, table
 from services.shared.settings import ServiceSettings, load_settings
+from services.shared.table_places import StorageLost, list_tables, table_at
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -34,10 +34,8 @@ class Extent:
 @tables.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """Show each table with its rows, files and size."""
-    from services.shared.queries import list_tables  # 0.25 s of imports, which other commands do without
-
     folder = _folder()
-    extents = [extent_of(name, _opened(folder, name)) for name in list_tables(folder)]
+    extents = [extent_of(name, _opened(folder, name)) for name in _listed(folder)]
     if as_json:
         print_json([asdict(extent) for extent in extents])
         return
@@ -91,12 +89,12 @@ def extent_of(name: str, opened: "DeltaTable") -> Extent:
     return Extent(name, rows, files.num_rows, size, opened.version(), opened.history(1)[0]["timestamp"])
 
 
-def described(folder: Path, name: str, opened: "DeltaTable") -> dict[str, Any]:
+def described(folder: str, name: str, opened: "DeltaTable") -> dict[str, Any]:
     import pyarrow as pa
 
     kept = opened.metadata()
     columns = [{"name": field.name, "type": str(field.type)} for field in pa.schema(opened.schema().to_arrow())]
-    place = {"location": str(folder.joinpath(*name.split("."))), "partitioned_by": kept.partition_columns, "properties": kept.configuration}
+    place = {"location": table_at(folder, name), "partitioned_by": kept.partition_columns, "properties": kept.configuration}
     return asdict(extent_of(name, opened)) | place | {"columns": columns}
 
 
@@ -117,20 +115,26 @@ def to_size(size_bytes: int) -> str:
     return f"{size:.1f} {unit}"
 
 
-def _folder() -> Path:
-    return load_settings(ServiceSettings).tables_folder
+def _folder() -> str:
+    return load_settings(ServiceSettings).tables_place
 
 
-def _opened(folder: Path, name: str) -> "DeltaTable":
+def _listed(folder: str) -> list[str]:
     """Raises StackFailure."""
-    from deltalake import DeltaTable
+    try:
+        return list_tables(folder)
+    except StorageLost as lost:
+        raise StackFailure(str(lost)) from lost
+
+
+def _opened(folder: str, name: str) -> "DeltaTable":
+    """Raises StackFailure."""
+    from deltalake import DeltaTable  # 0.25 s of imports, which other commands do without
     from deltalake.exceptions import DeltaError
 
-    from services.shared.queries import list_tables
-
-    if name not in list_tables(folder):
+    if name not in _listed(folder):
         raise StackFailure(f"there is no table {name}: `penstock tables list` shows those there are")
     try:
-        return DeltaTable(folder.joinpath(*name.split(".")))
+        return DeltaTable(table_at(folder, name))
     except DeltaError as error:
         raise StackFailure(f"table {name} cannot be opened: {' '.join(str(error).split())}") from error

@@ -29,6 +29,7 @@ from services.shared.endpoints import ControlState, Endpoint, Token
 from services.shared.errors import AlreadyExists, KeyReused, LimitExceeded, RequestRejected
 from services.shared.event_log import EventLog
 from services.shared.rights import Level, is_admin, level_of
+from services.shared.table_places import is_folder, table_at
 
 PREFIXES = ("/api/2.0/serving-endpoints/{name}", "/serving-endpoints/{name}")
 MAX_RUNNING = 100  # batches of the workspace; two calls at the same time may pass it by one
@@ -53,7 +54,7 @@ class BatchesApi:
     def __init__(self, settings: IngressServiceSettings, events: EventLog) -> None:
         self._events = events
         self._folder = settings.batches_folder
-        self._tables = settings.tables_folder
+        self._tables = settings.tables_place
         self._limits = settings.ingress
 
     async def submit(self, request: Request, caller: Token, output_table: str) -> Response:
@@ -134,8 +135,11 @@ class BatchesApi:
         return order, sha256(json.dumps([kind, table, params, digest]).encode()).hexdigest()
 
     def _require_new(self, table: str) -> None:
-        """Raises AlreadyExists. Tables of other batches the fold refuses, also those that are not written yet."""
-        if table and self._tables.joinpath(*table.split(".")).exists():
+        """Raises AlreadyExists. Tables of other batches the fold refuses, also those that are not written yet.
+
+        A bucket is not asked here, but before the rows are read: it may take its time.
+        """
+        if table and is_folder(self._tables) and Path(table_at(self._tables, table)).exists():
             raise AlreadyExists(f"Table {table} exists already.")
 
     async def _submitted(self, event: BatchSubmitted, folder: Path) -> Batch:

@@ -93,7 +93,7 @@ class Management:
         self.openapi = OpenApi(events, registry)
         self.permissions = Permissions(events)
         self.secrets = SecretScopes(events, self._box)
-        self.statements = Statements(settings.statements_folder, settings.tables_folder)
+        self.statements = Statements(settings.statements_folder, settings.tables_place)
         self.execution = StatementExecution(events, self.statements)
         self.workspace = Workspace(events, WorkspaceFiles(settings.workspace_folder))
         self.batches = BatchesApi(settings, events)

@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
     try:
         values = values_of([ParameterInput.model_validate(parameter) for parameter in order["parameters"]])
         binding = Binding(values, order["catalog"], order["schema"])
-        rows = run_query(Path(order["tables"]), order["statement"], order["visible"], binding)
+        rows = run_query(order["tables"], order["statement"], order["visible"], binding)
     except QueryRefused as error:
         leave(folder / FAILURE, {"error_code": "BAD_REQUEST", "message": str(error)})
         return

@@ -19,6 +19,7 @@ from services.ingress.apart import run_apart
 from services.ingress.statement_folder import FAILURE, MANIFEST, ORDER, Format, chunk_name, leave
 from services.shared.errors import RequestRejected
 from services.shared.settings import GIB, MIB
+from services.shared.table_places import Place
 
 RUNNING_AT_ONCE = 2  # of one ingress process; others wait
 LIMIT_S = 600.0
@@ -63,7 +64,7 @@ class Statement:
 class Statements:
     """Any ingress process of the node can look at a statement; the one that took it runs it."""
 
-    def __init__(self, folder: Path, tables: Path) -> None:
+    def __init__(self, folder: Path, tables: Place) -> None:
         self._folder = folder
         self._tables = tables
         self._turns = asyncio.Semaphore(RUNNING_AT_ONCE)

@@ -42,7 +42,7 @@ class Logger:
         self._settings = settings
         self._dead_letters = DeadLetters(settings.kafka)
         self._faults = TableFaults(new_redis(settings.redis))
-        self._writer = Writer(settings.tables_folder, settings.logger, self._dead_letters, self._faults)
+        self._writer = Writer(settings.tables_place, settings.logger, self._dead_letters, self._faults, settings.logger_folder)
         self._positions = new_consumer(settings.kafka, group_id=LOGGER_GROUP)  # asks for offsets; joins nothing
         self._next_offsets: dict[int, int] = {}
         self._owned: set[int] | None = None  # None: the group has not told us yet
@@ -52,6 +52,7 @@ class Logger:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Log until `stop` is set, then log what is there already, commit and leave."""
+        self._settings.logger_folder.mkdir(parents=True, exist_ok=True)
         await ensure_topics(self._settings.kafka)
         await self._positions.start()
         app = self._new_app()
@@ -172,14 +173,12 @@ def new_faust_app(settings: LoggerServiceSettings) -> faust.App:
     """Consumes, and touches nothing else: no web server, no topics of its own, no tables, no logging set-up."""
     for name in ("faust", "mode", PatientTransport.__module__):  # they write a line at INFO for each step of a start and a stop
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log.level)))
-    folder = settings.state.absolute() / "logger"
-    folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         LOGGER_GROUP,
         broker=[f"aiokafka://{server}" for server in settings.kafka.bootstrap.split(",")],
         processing_guarantee="at_least_once",
         store="memory://",
-        datadir=folder,
+        datadir=settings.logger_folder,
         web_enabled=False,
         topic_allow_declare=False,
         topic_disable_leader=True,

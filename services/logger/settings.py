@@ -1,5 +1,7 @@
 """Settings of one logger process."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from services.shared.settings import Section, ServiceSettings
@@ -33,3 +35,8 @@ class LoggerSettings(Section):
 
 class LoggerServiceSettings(ServiceSettings):
     logger: LoggerSettings = LoggerSettings()
+
+    @property
+    def logger_folder(self) -> Path:
+        """What the loggers of this node keep for themselves."""
+        return self.state.absolute() / "logger"

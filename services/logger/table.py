@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +23,7 @@ from services.logger.recent_ids import RecentIds, Seen, least_id, parse_id
 from services.logger.rows import CURRENT, ID, LEGACY, Layout, received_at
 from services.logger.settings import LoggerSettings
 from services.shared.envelope import Outcome
+from services.shared.table_places import LOG, Place, StorageLost, has_version, is_folder, open_table
 
 PROPERTIES = {"delta.appendOnly": "true", "delta.enableChangeDataFeed": "true"}
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)  # each lists the whole log after every commit
@@ -66,20 +68,24 @@ class InferenceTable:
     for that partition meanwhile, and the ids are loaded again (R5).
     """
 
-    def __init__(self, path: Path, settings: LoggerSettings, wanted: Layout | None = CURRENT) -> None:
-        """Open the table, or make it with the layout `wanted`, if any; one that is there keeps its own. Raises TableBroken or DiskFull."""
-        self.path = path
+    def __init__(self, path: Place, settings: LoggerSettings, wanted: Layout | None = CURRENT, locks: Path | None = None) -> None:
+        """Open the table, or make it with the layout `wanted`, if any; one that is there keeps its own. Raises as `append` does.
+
+        `locks` is a folder that the loggers of a stack share; without one, files of a table in a bucket are not merged.
+        """
+        self.path = str(path)
+        self._lock_file = merging_lock(self.path, locks)
         self._settings = settings
         self._commits = 0
         self._known: dict[int, int | None] = {}
         self._recent: RecentIds | None = None
         self._vacuumed_at = time.monotonic()
         with _understood():
-            self._table = _open_or_make(path, wanted, settings.log_retention_h)
+            self._table = _open_or_make(self.path, wanted, settings.log_retention_h)
             self._layout = layout_of(self._table)
 
     def append(self, deliveries: Sequence[Delivery]) -> Appended:
-        """Append what the table has not got. A repeat appends nothing. Raises TableBroken or DiskFull; then nothing was appended.
+        """Append what the table has not got. A repeat appends nothing. Raises TableBroken, DiskFull or StorageLost: nothing was appended.
 
         `deliveries` of one partition come in the order of their offsets, and earlier ones were handed over before.
         """
@@ -112,7 +118,7 @@ class InferenceTable:
             app_transactions=[Transaction(_app_id(partition), offset) for partition, offset in last.items()],
         )
         rows = self._layout.to_rows([d.outcome for d in fresh])
-        if not (self.path / "_delta_log" / f"{self._table.version():020}.json").exists():
+        if not has_version(self.path, self._table.version()):
             raise TableBroken(GONE)  # a commit of an old handle would leave a log without a beginning
         try:
             write_deltalake(self._table, rows, mode="append", commit_properties=properties, post_commithook_properties=NO_HOOKS)
@@ -126,7 +132,7 @@ class InferenceTable:
             landed = all(not is_later(offset, self._logged(partition)) for partition, offset in last.items())
             if not landed:
                 raise
-            log.warning("append reported an error after it had landed", extra={"table": str(self.path), "error": repr(error)})
+            log.warning("append reported an error after it had landed", extra={"table": self.path, "error": repr(error)})
         self._known |= last
         if self._recent is not None:
             self._recent.remember(d.outcome.request_id for d in fresh)
@@ -139,7 +145,8 @@ class InferenceTable:
             return
         self._commits = 0
         try:
-            merge_files(self._table, self.path)
+            if self._lock_file:
+                merge_files(self._table, self._lock_file)
             self._table.create_checkpoint()
             self._table.cleanup_metadata()
             if time.monotonic() - self._vacuumed_at > self._settings.vacuum_retention_h * 3600 / 7:
@@ -149,7 +156,7 @@ class InferenceTable:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-            log.warning("table was not compacted, it will be later", extra={"table": str(self.path), "error": repr(error)})
+            log.warning("table was not compacted, it will be later", extra={"table": self.path, "error": repr(error)})
         self._table = _open(self.path)
 
     def _reopen(self) -> None:
@@ -194,13 +201,21 @@ class InferenceTable:
         return int((time.time() - self._settings.dedupe_window_s) * 1000)
 
 
-def merge_files(table: DeltaTable, path: Path) -> None:
+def merging_lock(path: str, locks: Path | None) -> Path | None:
+    """The file that whoever merges the table holds: in its folder or, as a bucket has no locks, in `locks`."""
+    if is_folder(path):
+        return Path(path) / LOG / ".merging.lock"
+    return locks / f"{quote(path, safe='')}.lock" if locks else None
+
+
+def merge_files(table: DeltaTable, lock_file: Path) -> None:
     """Nothing is done while another process of this node does it.
 
-    delta-rs lets two compactions of the same files both pass [run]: each adds a file of the merged rows, so all of these are doubled.
-    Hence one at a time, of what is there when its turn has come. A process that is stopped in between keeps the lock.
+    delta-rs lets two compactions of the same files both pass [run], whatever retries and `txn` its commit is given: each adds a file of
+    the merged rows, so all of these are doubled. Hence one at a time, of what is there when its turn has come. A process that is
+    stopped in between keeps the lock.
     """
-    with (path / "_delta_log" / ".merging.lock").open("a") as lock:
+    with lock_file.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -233,25 +248,26 @@ def first_of_each(deliveries: Sequence[Delivery], recent: RecentIds, in_table: S
     return first
 
 
-def _open_or_make(path: Path, wanted: Layout | None, log_retention_h: float) -> DeltaTable:
-    if DeltaTable.is_deltatable(str(path)):
-        return _open(path)
+def _open_or_make(path: str, wanted: Layout | None, log_retention_h: float) -> DeltaTable:
+    if (found := open_table(path)) is not None:
+        return found
     if wanted is None:
         raise TableBroken(GONE)
-    path.mkdir(parents=True, exist_ok=True)
-    if any(entry.name != "_delta_log" for entry in path.iterdir()):
-        raise TableBroken("the folder holds something that is no Delta table")
+    if is_folder(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+        if any(entry.name != LOG for entry in Path(path).iterdir()):
+            raise TableBroken("the folder holds something that is no Delta table")
     configuration = PROPERTIES | {"delta.logRetentionDuration": f"interval {round(log_retention_h * 3600)} seconds"}
     try:
-        DeltaTable.create(str(path), wanted.columns, mode="error", partition_by=[wanted.day], configuration=configuration)
+        DeltaTable.create(path, wanted.columns, mode="error", partition_by=[wanted.day], configuration=configuration)
     except DeltaError:
-        if not DeltaTable.is_deltatable(str(path)):
+        if open_table(path) is None:
             raise
         # else: another logger made it first
-    return _open(path)
+    return DeltaTable(path)
 
 
-def _open(path: Path) -> DeltaTable:
+def _open(path: str) -> DeltaTable:
     table = DeltaTable(path)
     layout_of(table)
     return table
@@ -280,6 +296,8 @@ def _understood() -> Iterator[None]:
     except BaseException as error:  # delta-rs' PanicException is no Exception (traps C8)
         if is_disk_full(error):
             raise DiskFull(str(error)) from error
+        if "Generic S3 error" in str(error):  # delta-rs' word for no connection, a time-out or a 5xx, after retries of its own
+            raise StorageLost(str(error)) from error
         raise TableBroken(f"{type(error).__name__}: {error}") from error
 
 

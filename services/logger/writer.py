@@ -19,6 +19,7 @@ from services.logger.table import Appended, Delivery, DiskFull, InferenceTable, 
 from services.logger.table_faults import TableFaults
 from services.shared.envelope import Headers, Outcome, pack_outcomes, unpack_outcomes
 from services.shared.errors import EnvelopeInvalid
+from services.shared.table_places import Place, StorageLost, table_at
 from services.shared.telemetry import LOGGED_REPEATS, LOGGED_ROWS, context_of
 
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
@@ -49,8 +50,12 @@ class OpenTable:
 class Writer:
     """One flush at a time. `write` returns when every outcome lies in its table or, where that cannot be, in the dead letters."""
 
-    def __init__(self, tables: Path, settings: LoggerSettings, dead_letters: DeadLetters, faults: TableFaults) -> None:
-        self._folder = tables
+    def __init__(
+        self, tables: Place, settings: LoggerSettings, dead_letters: DeadLetters, faults: TableFaults, locks: Path | None = None
+    ) -> None:
+        """`locks` as in InferenceTable."""
+        self._place = tables
+        self._locks = locks
         self._settings = settings
         self._dead_letters = dead_letters
         self._faults = faults
@@ -116,6 +121,9 @@ class Writer:
             except DiskFull as error:
                 self.trouble = "No space is left for inference tables."
                 log.error("no space left for inference tables, waiting", extra={"table": name, "error": str(error)})
+            except StorageLost as error:
+                self.trouble = "The storage of inference tables cannot be reached."
+                log.error("storage of inference tables cannot be reached, waiting", extra={"table": name, "error": str(error)})
             except TableBroken as error:
                 tries_left -= 1
                 if tries_left == 0:
@@ -138,7 +146,7 @@ class Writer:
         opened = self._tables.pop(name, None)
         layout = LEGACY if deliveries[0].outcome.legacy else CURRENT
         wanted = None if name in self._written else layout
-        table = opened.table if opened else InferenceTable(self._folder.joinpath(*name.split(".")), self._settings, wanted)
+        table = opened.table if opened else InferenceTable(table_at(self._place, name), self._settings, wanted, self._locks)
         appended = table.append(deliveries)
         self._tables[name] = OpenTable(table, time.monotonic())
         self._written.add(name)

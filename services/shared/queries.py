@@ -4,7 +4,6 @@ import logging
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -15,6 +14,8 @@ from deltalake.exceptions import DeltaError
 from sqlglot import TokenType, exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import SqlglotError
+
+from services.shared.table_places import Place, StorageLost, list_tables, table_at
 
 LISTED_TABLES = 10
 MEMORY_LIMIT = "4GiB"
@@ -62,7 +63,7 @@ class Binding:
 NOTHING_OPEN = Binding()
 
 
-def run_query(tables: Path, sql: str, visible: Container[str] | None = None, binding: Binding = NOTHING_OPEN) -> pa.Table:
+def run_query(tables: Place, sql: str, visible: Container[str] | None = None, binding: Binding = NOTHING_OPEN) -> pa.Table:
     """Run one SELECT, or list the tables for SHOW TABLES. Raises QueryRefused, and sees what `query_reader` does."""
     if sql.strip().rstrip(";").strip().upper() == "SHOW TABLES":
         return pa.table({"table": pa.array(_visible(tables, visible), pa.string())})
@@ -72,7 +73,7 @@ def run_query(tables: Path, sql: str, visible: Container[str] | None = None, bin
 
 @contextmanager
 def query_reader(
-    tables: Path, sql: str, visible: Container[str] | None = None, binding: Binding = NOTHING_OPEN
+    tables: Place, sql: str, visible: Container[str] | None = None, binding: Binding = NOTHING_OPEN
 ) -> Iterator[pa.RecordBatchReader]:
     """Run one SELECT, over `visible` tables alone where that is given: others are not there. Its rows come as they are found.
 
@@ -88,7 +89,7 @@ def query_reader(
         with duckdb.connect(":memory:", config=SANDBOX) as connection:
             connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
             for name in {use.name for use in uses}:
-                connection.register(_alias(name), DeltaTable(tables.joinpath(*name.split("."))).to_pyarrow_dataset())
+                connection.register(_alias(name), DeltaTable(table_at(tables, name)).to_pyarrow_dataset())
             yield connection.sql(with_replacements(sql, uses), params=dict(binding.values) or None).to_arrow_reader(READ_ROWS)
     except (duckdb.Error, DeltaError, ValueError, OSError) as error:
         text = " ".join(str(error).partition("\n\nLINE ")[0].split())
@@ -106,14 +107,11 @@ def _with_whole_numbers(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _visible(tables: Path, visible: Container[str] | None) -> list[str]:
-    return [name for name in list_tables(tables) if visible is None or name in visible]
-
-
-def list_tables(tables: Path) -> list[str]:
-    """Three-level names of the tables there are."""
-    found = (log.parent.relative_to(tables).parts for log in tables.glob("*/*/*/_delta_log"))
-    return sorted(".".join(parts) for parts in found)
+def _visible(tables: Place, visible: Container[str] | None) -> list[str]:
+    try:
+        return [name for name in list_tables(tables) if visible is None or name in visible]
+    except StorageLost as lost:
+        raise QueryRefused(str(lost)) from lost
 
 
 def with_parameters(sql: str, names: Container[str]) -> str:

@@ -42,6 +42,14 @@ class MlflowSettings(Section):
     port: int = Field(15000, ge=0, le=65535, description="port of Penstock's own MLflow server; 0: any free one")
 
 
+class TableSettings(Section):
+    location: str = Field(
+        "",
+        pattern=r"^(s3://[^/]+(/.*)?)?$",
+        description="s3://bucket/prefix for tables, reached by the usual AWS variables; empty: the state folder",
+    )
+
+
 class LogSettings(Section):
     level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe level written to the service logs")
 
@@ -58,12 +66,13 @@ class ServiceSettings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     mlflow: MlflowSettings = MlflowSettings()
+    tables: TableSettings = TableSettings()
     log: LogSettings = LogSettings()
 
     @property
-    def tables_folder(self) -> Path:
-        """Inference tables lie at `<tables>/<catalog>/<schema>/<table>`."""
-        return self.state.absolute() / "tables"
+    def tables_place(self) -> str:
+        """Path or URI; inference tables lie at `<tables>/<catalog>/<schema>/<table>`."""
+        return self.tables.location or str(self.state.absolute() / "tables")
 
     @property
     def logs_folder(self) -> Path:

@@ -2,7 +2,6 @@
 
 import io
 import time
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +12,7 @@ from rich.table import Table
 from services.cli.demo.ledger import BatchSummary
 from services.cli.demo.models import HeldOut
 from services.shared.queries import run_query
+from services.shared.table_places import Place
 
 COPIES = 100
 PAUSE_S = 0.2
@@ -38,7 +38,7 @@ def score_batch(workspace: WorkspaceClient, endpoint: str, held_out: HeldOut, ou
         raise BatchFailed(f"{batch['state']}: {batch.get('message', '')}")
 
 
-def read_batch(tables: Path, output_table: str) -> list[BatchSummary]:
+def read_batch(tables: Place, output_table: str) -> list[BatchSummary]:
     """By served entity and held-out row: what was predicted, and how often."""
     sql = f'select served_entity, "row", prediction, count(*) as n, count(error) as errors from {output_table} group by all order by all'
     return [BatchSummary(*row.values()) for row in run_query(tables, sql).to_pylist()]

@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 from databricks.sdk import WorkspaceClient
@@ -24,6 +23,7 @@ from services.cli.demo.models import MODEL_NAME, HeldOut, RegisteredModel, train
 from services.cli.demo.steps import console, step
 from services.cli.demo.topics import score_by_topic
 from services.shared.queries import run_query
+from services.shared.table_places import Place, list_tables
 
 ENDPOINT = "penstock-demo"
 CATALOG, SCHEMA = "main", "demo"
@@ -50,11 +50,11 @@ def do_the_job(stack: dict[str, Any]) -> list[str]:
         submitted = score_by_topic(workspace, ENDPOINT, held_out)
     every = answered + submitted
     with step("wait for the rows in Delta"):
-        logged = _read_rows(Path(stack["tables"]), table, _entity_names(workspace), len(every))
+        logged = _read_rows(stack["tables"], table, _entity_names(workspace), len(every))
     results = f"{table.removesuffix('_payload')}_batch"
     with step(f"score {len(held_out.labels) * COPIES:,} rows as one batch over REST, from a Parquet file into a table"):
         score_batch(workspace, ENDPOINT, held_out, results)
-        scored = read_batch(Path(stack["tables"]), results)
+        scored = read_batch(stack["tables"], results)
     summaries = summarise(logged, {a.client_request_id: a.rows for a in every}, held_out.labels, local, shares)
     _print_summary(summaries, answered, table)
     console.print(batch_table(scored, results))
@@ -110,12 +110,12 @@ def _entity_names(workspace: WorkspaceClient) -> dict[str, str]:
     return {entity["id"]: entity["name"] for entity in endpoint["config"]["served_entities"]}
 
 
-def _read_rows(tables: Path, table: str, names: dict[str, str], expected: int) -> list[Logged]:
+def _read_rows(tables: Place, table: str, names: dict[str, str], expected: int) -> list[Logged]:
     """Wait until the table holds `expected` rows, or return what it holds when patience ends."""
     sql = f"select client_request_id, served_entity_id, status_code, response, execution_duration_ms from {table}"
     give_up_at = time.monotonic() + ROWS_TIMEOUT_S
     while True:
-        rows = run_query(tables, sql).to_pylist() if (tables / table.replace(".", "/")).exists() else []
+        rows = run_query(tables, sql).to_pylist() if table in list_tables(tables) else []
         if len(rows) >= expected or time.monotonic() > give_up_at:
             return [
                 Logged(r["client_request_id"], names[r["served_entity_id"]], r["status_code"], r["response"], r["execution_duration_ms"])

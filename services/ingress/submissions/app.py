@@ -59,7 +59,7 @@ async def run(settings: IngressServiceSettings) -> None:
     patience_ms = int(min(DEADLINE_H, settings.kafka.pool_retention_h) * HOUR_MS)
     means = Means(events, producer, pools, limiter, redis, patience_ms, settings.ingress.max_body_bytes)
     topics, batches = TopicBridge(events, make_topics, new_reader), BatchRunner(settings, events, means)
-    entities = ServedEntities(events, settings.tables_folder)
+    entities = ServedEntities(events, settings.tables_place)
     doors: Doors = {"topics": topics.run, "batches": batches.run, "served-entities": entities.run}
     tasks = [vital(producer.run(), "bulk-producer"), vital(pools.run(), "reports"), vital(limiter.run(), "limits")]
     leading = asyncio.create_task(run_while_leading(leadership, doors), name="doors")

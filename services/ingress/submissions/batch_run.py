@@ -15,6 +15,7 @@ from services.shared.batches import Batch
 from services.shared.clock import now_ms
 from services.shared.control_events import BatchEnded
 from services.shared.errors import EndpointNotFound, ParameterInvalid
+from services.shared.table_places import Place, table_at
 
 State = Literal["SUCCEEDED", "FAILED", "CANCELED"]
 CONCLUSION_TRIES = 3
@@ -29,11 +30,12 @@ log = logging.getLogger(__name__)
 class BatchRun:
     """`scoring` is there from the beginning where an earlier process had cut something: its results are about to be read."""
 
-    def __init__(self, batch: Batch, folder: Path, tables: Path, means: Means, turns: asyncio.Semaphore, apart: asyncio.Semaphore) -> None:
+    def __init__(self, batch: Batch, folder: Path, tables: Place, means: Means, turns: asyncio.Semaphore, apart: asyncio.Semaphore) -> None:
         """Reads files, so this belongs in a thread. `turns` are those of the endpoint's batches, `apart` those of the node's."""
         self._batch = batch
         self._folder = folder
         self._tables = tables
+        self._table = table_at(tables, batch.table) if batch.table else ""
         self._means = means
         self._turns = turns
         self._apart = apart
@@ -88,7 +90,7 @@ class BatchRun:
         """Raises ParameterInvalid."""
         async with self._apart:
             await asyncio.to_thread(leave_progress, self._folder, Progress())
-            await asyncio.to_thread(order_rows, self._folder, source_of(order, self._tables))
+            await asyncio.to_thread(order_rows, self._folder, source_of(order, self._tables, self._table))
             await prepare(self._folder)
         (self._folder / UPLOAD).unlink(missing_ok=True)
 
@@ -98,11 +100,10 @@ class BatchRun:
     async def _concluded(self, scoring: Scoring, state: State, message: str) -> BatchEnded:
         """Too late to be canceled."""
         await asyncio.to_thread(scoring.keep)
-        table = self._tables.joinpath(*self._batch.table.split(".")) if self._batch.table else None
         for left in reversed(range(CONCLUSION_TRIES)):
             try:
                 async with self._apart:
-                    concluded = await conclude(self._folder, table)
+                    concluded = await conclude(self._folder, self._table)
                 break
             except ConclusionFailed:
                 log.warning("results of a batch could not be written", extra={"batch_id": self._batch.batch_id, "tries_left": left})
@@ -131,11 +132,11 @@ class BatchRun:
         return BatchEnded(at_ms=now_ms(), batch_id=self._batch.batch_id, state=state, message=message, rows=rows, failed=failed)
 
 
-def source_of(order: BatchOrder, tables: Path) -> Source:
+def source_of(order: BatchOrder, tables: Place, output: str) -> Source:
     match order.kind:
         case "TABLE":
-            return Source("SQL", select_all(order.asked), str(tables), order.visible)
+            return Source("SQL", select_all(order.asked), str(tables), order.visible, output)
         case "SQL":
-            return Source("SQL", order.asked, str(tables), order.visible)
+            return Source("SQL", order.asked, str(tables), order.visible, output)
         case form:
-            return Source(form)
+            return Source(form, output=output)

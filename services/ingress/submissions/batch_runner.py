@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 class BatchRunner:
     def __init__(self, settings: IngressServiceSettings, events: EventLog, means: Means) -> None:
         self._folder = settings.batches_folder
-        self._tables = settings.tables_folder
+        self._tables = settings.tables_place
         self._kafka = settings.kafka
         self._kept_ms = int(settings.ingress.batches_kept_h * HOUR_MS)
         self._events = events

@@ -1,4 +1,4 @@
-"""`python -m services.ingress.submissions.conclusion <folder> [<table's folder>]`: writes the results of a batch, apart from its parent.
+"""`python -m services.ingress.submissions.conclusion <folder> <table>`: writes the results of a batch, apart from its parent.
 
 concluded = await conclude(folder, table)   # of `rows.parquet` and `settled`: `results.parquet`, `results.ndjson` and the table
 """
@@ -32,17 +32,17 @@ class Concluded:
     table_fault: str  # why the results are in no table, or ""
 
 
-async def conclude(folder: Path, table: Path | None = None) -> Concluded:
+async def conclude(folder: Path, table: str = "") -> Concluded:
     """A repeat finds what is there. Cancelled, it leaves nothing. Raises ConclusionFailed."""
     told = folder / _CONCLUDED
     if not told.exists():
-        await run_apart("submissions.conclusion", str(folder), *([str(table)] if table else []))
+        await run_apart("submissions.conclusion", str(folder), table)
     if not told.exists():
         raise ConclusionFailed(f"the results of {folder.name} could not be written")
     return Concluded(**json.loads(told.read_text()))
 
 
-def main(folder: Path, table: Path | None) -> None:
+def main(folder: Path, table: str) -> None:
     os.nice(NICENESS)
     with alone(folder):
         if (folder / _CONCLUDED).exists():
@@ -51,7 +51,7 @@ def main(folder: Path, table: Path | None) -> None:
         leave(folder / _CONCLUDED, asdict(to_concluded(folder, table, written)))
 
 
-def to_concluded(folder: Path, table: Path | None, written: Written) -> Concluded:
+def to_concluded(folder: Path, table: str, written: Written) -> Concluded:
     try:
         if table:
             write_table(folder / PARQUET, table, batch_id=folder.name)
@@ -61,4 +61,4 @@ def to_concluded(folder: Path, table: Path | None, written: Written) -> Conclude
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -21,6 +21,7 @@ from services.ingress.submissions.row_file import FILE, Kept, write_rows
 from services.shared.errors import ParameterInvalid
 from services.shared.queries import QueryRefused, query_reader
 from services.shared.settings import GIB
+from services.shared.table_places import open_table
 
 UPLOAD, ROWS = "upload", FILE
 _SOURCE, _KEPT, _REFUSAL = "source.json", "kept.json", "refusal.json"
@@ -36,6 +37,7 @@ class Source:
     statement: str = ""
     tables: str = ""  # folder of the tables that it is about
     visible: tuple[str, ...] | None = ()  # those that are there for its owner; None: all
+    output: str = ""  # where the table of the results is to lie: nothing may lie there yet
 
 
 def select_all(table: str) -> str:
@@ -70,6 +72,7 @@ def main(folder: Path) -> None:
         if is_prepared(folder):
             return
         try:
+            require_free(source.output)
             kept = keep_rows(source, folder)
         except (ParameterInvalid, QueryRefused) as error:
             leave(folder / _REFUSAL, {"message": str(error)})
@@ -83,10 +86,16 @@ def is_prepared(folder: Path) -> bool:
     return any((folder / told).exists() for told in (_KEPT, _REFUSAL))
 
 
+def require_free(table: str) -> None:
+    """Raises ParameterInvalid."""
+    if table and open_table(table) is not None:
+        raise ParameterInvalid("The table of the results exists already.")
+
+
 def keep_rows(source: Source, folder: Path) -> Kept:
     if source.form != "SQL":
         return write_rows(read_input(source.form, folder / UPLOAD), folder / ROWS)
-    with query_reader(Path(source.tables), source.statement, source.visible) as rows:
+    with query_reader(source.tables, source.statement, source.visible) as rows:
         return write_rows(of_batches(rows.schema, rows), folder / ROWS)
 
 

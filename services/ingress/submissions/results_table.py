@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, Transaction, write_deltalake
 
 from services.ingress.submissions.blocks import BLOCK_ROWS
+from services.shared.table_places import is_folder, open_table
 
 PROPERTIES = {"delta.enableChangeDataFeed": "true"}
 
@@ -15,18 +16,19 @@ class TableRefused(Exception):
     """The table cannot be made; `str()` is one line for the user."""
 
 
-def write_table(results: Path, table: Path, batch_id: str) -> None:
+def write_table(results: Path, table: str, batch_id: str) -> None:
     """In one commit, which says whose it is: a repeat changes nothing. Raises TableRefused."""
     app = f"batch-{batch_id}"
-    if DeltaTable.is_deltatable(str(table)):
-        if DeltaTable(table).transaction_version(app) is None:
+    if (found := open_table(table)) is not None:
+        if found.transaction_version(app) is None:
             raise TableRefused("A table of that name exists.")
         return
     parquet = pq.ParquetFile(results)
     schema = pa.schema([pa.field(field.name, table_type(field.type)) for field in parquet.schema_arrow])
     # A nanosecond is lost, for Delta knows none.
     rows = pa.RecordBatchReader.from_batches(schema, (batch.cast(schema, safe=False) for batch in parquet.iter_batches(BLOCK_ROWS)))
-    table.parent.mkdir(parents=True, exist_ok=True)
+    if is_folder(table):
+        Path(table).parent.mkdir(parents=True, exist_ok=True)
     commit = CommitProperties(app_transactions=[Transaction(app, 1)])
     try:
         write_deltalake(table, rows, mode="error", configuration=PROPERTIES, commit_properties=commit)

@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 from deltalake.exceptions import DeltaError
 
 from services.shared.clock import now_ms
 from services.shared.endpoints import Pool
 from services.shared.event_log import EventLog
+from services.shared.table_places import Place, is_folder, open_table, table_at
 
-TABLE = ("system", "serving", "served_entities")
+TABLE = "system.serving.served_entities"
 ID = "served_entity_id"
 COLUMNS = pa.schema(
     [
@@ -39,9 +40,9 @@ class ServedEntities:
     One that came and went while no process led has none: it takes seconds to come, and longer to go.
     """
 
-    def __init__(self, events: EventLog, tables: Path) -> None:
+    def __init__(self, events: EventLog, tables: Place) -> None:
         self._events = events
-        self._path = tables.joinpath(*TABLE)
+        self._path = table_at(tables, TABLE)
 
     async def run(self) -> None:
         """Runs until cancelled; a table that cannot be written is tried again."""
@@ -61,17 +62,17 @@ class ServedEntities:
             await self._events.changed(state.next_offset)
 
 
-def told_in(path: Path) -> set[str]:
+def told_in(path: str) -> set[str]:
     """Raises DeltaError or OSError."""
-    if not DeltaTable.is_deltatable(str(path)):
-        return set()
-    return set(DeltaTable(path).to_pyarrow_table(columns=[ID])[ID].to_pylist())
+    table = open_table(path)
+    return set() if table is None else set(table.to_pyarrow_table(columns=[ID])[ID].to_pylist())
 
 
-def append(path: Path, pools: Sequence[Pool], at_ms: int) -> None:
+def append(path: str, pools: Sequence[Pool], at_ms: int) -> None:
     """Raises DeltaError or OSError; then nothing was appended, or it shows in the table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_deltalake(str(path), to_rows(pools, at_ms), mode="append")
+    if is_folder(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_deltalake(path, to_rows(pools, at_ms), mode="append")
 
 
 def to_rows(pools: Iterable[Pool], at_ms: int) -> pa.Table:

@@ -35,7 +35,7 @@ async def test_a_batch_goes_from_a_query_to_a_table(tmp_path: Path, tables: Path
     with SettledLog(tmp_path / SETTLED) as log:
         log.append(Settled(0, 2, 200, b'{"predictions": [0.5, 1]}', "churn-3"))
     results = tables / "main" / "churn" / "scores"
-    both = await asyncio.gather(conclude(tmp_path, results), conclude(tmp_path, results))
+    both = await asyncio.gather(conclude(tmp_path, str(results)), conclude(tmp_path, str(results)))
 
     assert set(both) == {Concluded(rows=2, failed=0, table_fault="")}, "a process that outlived its parent does no harm"
     assert DeltaTable(results).version() == 0
@@ -46,6 +46,13 @@ async def test_a_table_is_a_query_of_all_of_it(tmp_path: Path, tables: Path) -> 
     order_rows(tmp_path, Source("SQL", select_all("main.churn.mine"), str(tables), visible=None))
 
     assert await prepare(tmp_path) == Kept(rows=2, faulty=0)
+
+
+async def test_a_table_that_is_there_is_told_before_anything_is_scored(tmp_path: Path, tables: Path) -> None:
+    order_rows(tmp_path, Source("SQL", select_all("main.churn.mine"), str(tables), None, str(tables / "main" / "churn" / "theirs")))
+
+    with pytest.raises(ParameterInvalid, match="exists already"):
+        await prepare(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from services.ingress.submissions.served_entities import TABLE, ServedEntities
 from services.shared.control_events import ConfigRequested
 from services.shared.event_log import EventLog
 from services.shared.queries import run_query
+from services.shared.table_places import has_version, table_at
 from tests.unit.ingress.folding_log import FoldingLog
 from tests.unit.shared.control_log import config, created, fold, ready
 
@@ -15,7 +16,7 @@ from tests.unit.shared.control_log import config, created, fold, ready
 async def rows(tables: Path, count: int) -> list[tuple[str, str, str]]:
     async with asyncio.timeout(10):
         while True:
-            if tables.joinpath(*TABLE, "_delta_log").exists():
+            if has_version(table_at(tables, TABLE), 0):
                 found = run_query(tables, "select * from system.serving.served_entities order by change_time, entity_version").to_pylist()
                 if len(found) >= count:
                     return [(row["served_entity_id"], row["endpoint_name"], row["entity_version"]) for row in found]

@@ -28,7 +28,7 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.log = FoldingLog(STATE)
         self.batches = IngressServiceSettings(state=folder).batches_folder
-        self.tables = IngressServiceSettings(state=folder).tables_folder
+        self.tables = Path(IngressServiceSettings(state=folder).tables_place)
         self._app = app_over(self.log, Registry("http://127.0.0.1:1"), folder)
 
     async def call(self, who: str, method: str, path: str = BATCHES, **sent: Any) -> httpx.Response:

@@ -43,7 +43,7 @@ def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_nothing_set_is_the_defaults() -> None:
     settings = load_settings(PumpServiceSettings)
     assert (settings.pump.stroke_s, settings.kafka, settings.config) == (2.0, KafkaSettings(), None)
-    assert settings.tables_folder == Path.cwd() / ".penstock" / "tables"
+    assert settings.tables_place == str(Path.cwd() / ".penstock" / "tables")
 
 
 def test_a_variable_names_section_and_key(monkeypatch: pytest.MonkeyPatch) -> None:

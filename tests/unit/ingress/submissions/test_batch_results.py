@@ -140,7 +140,7 @@ def test_the_table_takes_columns_of_all_types_and_opens(tmp_path: Path) -> None:
     write_rows(of_batches(ODD.schema, ODD.to_batches()), tmp_path / "rows.parquet")
     written(RowFile(tmp_path / "rows.parquet"), tmp_path, answer(0, {"p": 0.5}))
 
-    write_table(tmp_path / "results.parquet", tmp_path / "main" / "batch" / "scores", "b-1")
+    write_table(tmp_path / "results.parquet", str(tmp_path / "main" / "batch" / "scores"), "b-1")
 
     rows = DeltaTable(tmp_path / "main" / "batch" / "scores").to_pyarrow_dataset()
     found = duckdb.connect().register("scores", rows).sql('select u, "mean radius", c, l[1].u, j, prediction.p, error from scores')
@@ -149,7 +149,7 @@ def test_the_table_takes_columns_of_all_types_and_opens(tmp_path: Path) -> None:
 
 def test_a_table_is_written_once_and_never_over_another(tmp_path: Path) -> None:
     written(numbers(tmp_path, 3), tmp_path, answer(0, 1, 2, 3))
-    table = tmp_path / "main" / "batch" / "scores"
+    table = str(tmp_path / "main" / "batch" / "scores")
 
     write_table(tmp_path / "results.parquet", table, "b-1")
     write_table(tmp_path / "results.parquet", table, "b-1")
