@@ -1,4 +1,4 @@
-"""`penstock sql`: reads the inference tables, whether the stack is up or not."""
+"""`penstock sql`: reads the inference tables, of the state folder whether the stack is up or not, or by the API of any stack."""
 
 import csv
 import json
@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.cli.statements import select
+from services.cli.workspace import ApiToken, Host, Workspace
 from services.shared.errors import SettingsInvalid
 from services.shared.settings import ServiceSettings, load_settings
 
@@ -23,15 +25,15 @@ def sql(
     query: Annotated[str, typer.Argument(help="one SELECT over catalog.schema.table names, or SHOW TABLES")],
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object per row and line")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header line")] = False,
+    host: Host = None,
+    token: ApiToken = None,
 ) -> None:
-    """Query the inference tables."""
-    from services.shared.queries import QueryRefused, run_query  # 0.25 s of imports, which other commands do without
-
-    try:
-        rows = run_query(load_settings(ServiceSettings).tables_place, query)
-    except (QueryRefused, SettingsInvalid) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2 if isinstance(error, SettingsInvalid) else 1) from error
+    """Query the inference tables: those of the state folder or, with a host or a token, by the API what that token may read."""
+    if host or token:
+        with Workspace(host, token) as workspace:
+            rows = select(workspace, query)
+    else:
+        rows = select_here(query)
     if as_json:
         for row in rows.to_pylist():
             typer.echo(json.dumps(row, default=str))
@@ -41,6 +43,17 @@ def sql(
         writer.writerows([to_cell(value) for value in row.values()] for row in rows.to_pylist())
     else:
         Console().print(to_table(rows))
+
+
+def select_here(query: str) -> "pa.Table":
+    """Raises typer.Exit, having said why."""
+    from services.shared.queries import QueryRefused, run_query  # 0.25 s of imports, which other commands do without
+
+    try:
+        return run_query(load_settings(ServiceSettings).tables_place, query)
+    except (QueryRefused, SettingsInvalid) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2 if isinstance(error, SettingsInvalid) else 1) from error
 
 
 def to_table(rows: "pa.Table") -> Table:

@@ -272,6 +272,10 @@ def test_sql_reads_the_inference_table(stack: Stack, workspace: WorkspaceClient,
         done = stack.penstock("sql", sql, "--json")
         found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found == [{"client_request_id": "in-sql", "status_code": 200, "response": answer.text}]
+    by_api = stack.penstock("sql", sql, "--json", "--host", stack.host, "--token", stack.token)
+    assert by_api.stdout == done.stdout
+    refused = stack.penstock("sql", "select 1 from main.e2e.nothing", "--token", stack.token)
+    assert (refused.returncode, "There is no table main.e2e.nothing." in refused.stderr) == (1, True)
     told = workspace.statement_execution.execute_statement(
         warehouse_id="any",
         statement=f"{sql} where client_request_id = :id",
