@@ -236,12 +236,22 @@ def oracle_steps(needed: list[int]) -> list[tuple[float, int]]:
 
 def threshold(bench: Bench, found: Callable[[Finding], None], cycles: int = 50) -> None:
     """A request whenever the pool is about to leave, has just left, or leaves at that moment."""
-    gaps = IDLE_TO_ZERO_S + np.tile([-0.1, 0.0, 0.1, 0.05, -0.05], cycles // 5)
+    gaps = leaves_after_s(bench) + np.tile([-0.1, 0.0, 0.1, 0.05, -0.05], cycles // 5)
     with bench.watch() as watch:
         answers = bench.ask(np.cumsum(gaps))
     stops = sum(size == 0 for _, size in watch.sizes.steps)
     measured = f"{answers.failed} failed, {stops} times at zero, the longest answer took {answers.took_s.max():.1f} s"
     found(Finding(f"{bench.model}: {cycles} requests round the idle threshold ± 100 ms", "none lost", measured, not answers.failed))
+
+
+def leaves_after_s(bench: Bench) -> float:
+    """From a request until the pool is seen to leave: the idle time, and what the scaler's look comes later."""
+    bench.sleep()
+    with bench.watch() as watch:
+        bench.ask(np.zeros(1))
+        time.sleep(IDLE_TO_ZERO_S / 2)
+        wait_for_size(bench.stack, bench.endpoint, 0)
+    return [at for at, size in watch.sizes.steps if size == 0][-1]
 
 
 def dead_scaler(bench: Bench, found: Callable[[Finding], None]) -> None:

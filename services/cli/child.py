@@ -17,7 +17,7 @@ from services.cli.keeper_link import KeeperLink
 from services.cli.log_files import last_lines, rotate
 from services.cli.plan import ChildState, failures_in_a_row, restart_pause_s
 from services.cli.probes import Probe, wait_until
-from services.cli.spare_replica import SpareReplica
+from services.cli.spare_replica import SpareReplicas
 from services.shared.readiness import READY_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,9 @@ class Child:
         keeper: KeeperLink,
         changed: Callable[["Child"], None],
         finished: Callable[["Child"], None],
-        spare: SpareReplica | None = None,
+        spares: SpareReplicas | None = None,
     ) -> None:
-        """`spare` stands in for a start where it can."""
+        """One of `spares` stands in for a start where it can."""
         self.spec = spec
         self.state = ChildState.WAITING
         self.pid: int | None = None
@@ -59,7 +59,7 @@ class Child:
         self._keeper = keeper
         self._changed = changed
         self._finished = finished
-        self._spare = spare
+        self._spares = spares
         self._health = None if spec.health is None else "http://{}:{}".format(*spec.health.getsockname())
         self._began_at = time.monotonic()
         self._stopping = asyncio.Event()
@@ -165,7 +165,7 @@ class Child:
     async def _spawn(self, writable: int) -> asyncio.subprocess.Process:
         descriptors = {READY_VARIABLE: writable, **self.spec.descriptors}
         with self.spec.log_file.open("ab") as output:
-            if self._spare and (process := self._spare.take(self.spec.environment, output.fileno(), descriptors)):
+            if self._spares and (process := self._spares.take(self.spec.environment, output.fileno(), descriptors)):
                 return process
             return await asyncio.create_subprocess_exec(
                 *self.spec.command,

@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,23 @@ MODULE = "services.scorer.spare"
 REST_S = 5.0  # after one was taken, or died: what it is needed for has the processor first
 
 log = logging.getLogger(__name__)
+
+
+class SpareReplicas:
+    """As many as a step of the load takes at once. What is taken is started again one after the other."""
+
+    def __init__(self, spares: Sequence["SpareReplica"]) -> None:
+        self._spares = spares
+
+    async def keep(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as keeping:
+            for spare in self._spares:
+                keeping.create_task(spare.keep(), name="spare-replica")
+
+    def take(self, environment: Mapping[str, str], output: int, descriptors: Mapping[str, int]) -> asyncio.subprocess.Process | None:
+        """As a spare's own."""
+        return next((process for spare in self._spares if (process := spare.take(environment, output, descriptors))), None)
 
 
 class SpareReplica:

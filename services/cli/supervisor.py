@@ -52,7 +52,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._replicas: dict[str, tuple[str, bool]] = {}  # replica id → pool id, refusing
         self._ready: dict[str, asyncio.Event] = {}
-        self._spare = stack.spare_replica(keeper)
+        self._spares = stack.spare_replicas(keeper)
         scorer = stack.settings.scorer
         most = scorer.warm_parents if sys.platform == "linux" else 0  # elsewhere nothing would end a fork with its host
         self._warm = WarmParents(stack.places, most, scorer.warm_parents_max_bytes, keeper, self._children, self._changed)
@@ -73,7 +73,7 @@ class Supervisor:
                     self._phase = "ready"
                     log.info("stack ready", extra={"after_s": self._age_s()})
                     self._report({"ready": self.status()})
-                    aside.append(asyncio.create_task(self._spare.keep(), name="spare-replica"))
+                    aside.append(asyncio.create_task(self._spares.keep(), name="spare-replicas"))
                     aside.append(asyncio.create_task(self._warm.keep(), name="warm-parents"))
                 await asked
                 self._phase = "stopping"
@@ -184,7 +184,7 @@ class Supervisor:
             prune_replica_logs(self._stack.places.logs)
             prune_build_logs(self._stack.places.logs, time.time())
             spec = self._stack.replica_spec(replica_id, pool_id, refusing)
-            child = Child(spec, self._keeper, self._changed, self._forget_replica, self._spare)
+            child = Child(spec, self._keeper, self._changed, self._forget_replica, self._spares)
             self._children[child.spec.name] = child
             self._replicas[replica_id] = (pool_id, refusing)
             child.start()

@@ -9,7 +9,7 @@ from aiokafka.errors import BrokerResponseError, KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.scaler.lag import LagReader
+from services.scaler.lag import SAMPLE_EVERY_S, LagReader
 from services.scaler.look import take_look
 from services.scaler.nudges import Nudges
 from services.scaler.pool_topics import PoolTopics
@@ -48,7 +48,7 @@ class ControlLoop:
         self.trouble = ""  # why the last tick was cut short
 
     async def run(self, leadership: Leadership, nudges: Nudges, tick_s: float) -> None:
-        """Tick until cancelled. A tick that met a lost dependency changes nothing more; the next one looks again."""
+        """Tick until cancelled, sooner where a panic may have begun. A tick that met a lost dependency changes nothing more; the next one looks again."""
         while True:
             await leadership.wait()
             nudged = nudges.take()
@@ -60,7 +60,8 @@ class ControlLoop:
                 self.trouble = f"The last look at the pools was cut short: {error!r}"
                 log.warning("tick was cut short; sizes are held", extra={"error": repr(error)})
                 await asyncio.sleep(tick_s)
-            await self._wait(nudges, seen, tick_s)
+            closer = any(serving.wants_closer_look for serving in self._serving.values())
+            await self._wait(nudges, seen, min(tick_s, SAMPLE_EVERY_S) if closer else tick_s)
 
     async def tick(self, now: float, nudged: frozenset[str]) -> None:
         """Look once at every pool. Raises DependencyLost, KafkaError or RedisError when something is out of reach."""

@@ -44,12 +44,12 @@ class Flow:
         (first_at, first), (last_at, last) = self.samples[0], self.samples[-1]
         return (last - first) / (last_at - first_at) if last_at - first_at >= SETTLED_S else 0.0
 
-    def least_rate(self, window_s: float) -> float:
-        """Records per second of the slowest stretch between two samples of the last `window_s`; 0 until there are samples for so long."""
+    def least_rate(self, window_s: float, stretches: int = 2) -> float:
+        """Records per second of the slowest stretch between two samples of the last `window_s`; 0 until there are so many, for so long."""
         least, latest = float("inf"), self.samples[-1][0] if self.samples else 0.0
-        for (ended_at, ended), (began_at, began) in pairwise(reversed(self.samples)):
+        for number, ((ended_at, ended), (began_at, began)) in enumerate(pairwise(reversed(self.samples)), start=1):
             least = min(least, (ended - began) / (ended_at - began_at))
-            if latest - began_at >= window_s:
+            if number >= stretches and latest - began_at >= window_s:
                 return least
         return 0.0
 

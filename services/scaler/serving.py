@@ -61,6 +61,7 @@ class ServingPool:
         self._bulk_evaluation_s: float | None = None
         self._batched_s: float | None = None
         self._panicked_at = float("-inf")
+        self.wants_closer_look = False  # the last stretch alone would be a panic
         self._peaks = Peaks()
 
     async def keep(self, pool: Pool, look: Look) -> None:
@@ -103,6 +104,7 @@ class ServingPool:
         )
         if in_panic(seen, policy := self._policy(pool)):
             self._panicked_at = look.now
+        self.wants_closer_look = in_panic(replace(seen, recent_per_s=online.least_rate(0, stretches=1)), policy)
         kept = kept_replicas(seen, policy)
         return replace(
             seen,

@@ -9,7 +9,7 @@ class ScalerSettings(Section):
     tick_s: float = Field(0.5, gt=0, le=60, description="seconds between two looks at every pool")
     rate_window_s: float = Field(60.0, gt=0, description="seconds over which the arrival rate is averaged")
     panic_window_s: float = Field(
-        0.9, gt=0, description="seconds for which twice what a pool is sized for must have arrived until it grows to that at once"
+        0.45, gt=0, description="seconds for which twice what a pool is sized for must have arrived until it grows to that at once"
     )
     drain_budget_s: float = Field(5.0, gt=0, description="seconds in which a backlog should be gone")
     target_utilization: float = Field(0.7, gt=0, le=1, description="share of its lanes a pool is sized to keep busy")
