@@ -39,6 +39,7 @@ SIZE: Mapping[str, Any] = MappingProxyType(
     {"min_provisioned_concurrency": 0, "max_provisioned_concurrency": MOST_REPLICAS * LANES_PER_REPLICA, "scale_to_zero_enabled": True}
 )
 LOW, HIGH = 20.0, 200.0  # requests/s: a tenfold step
+CALM_S = 5.0
 UP_S, DOWN_S, STEP_S = 30.0, 60.0, 60.0 + 4 * DOWN_INTERVAL_S
 ELASTIC_RAY = Peer(
     "ray",
@@ -60,14 +61,14 @@ class Bench:
         return send(self.stack.url(self.endpoint), self.stack.token, request_body(), due_s)
 
     def watch(self) -> PoolWatch:
-        return PoolWatch(self.stack, self.endpoint)
+        return PoolWatch(self.stack)
 
     def replicas_for(self, per_second: float) -> int:
         return replicas_for(per_second, self.evaluation_s)
 
     def sleep(self) -> None:
         time.sleep(IDLE_TO_ZERO_S)  # the last report may still be of before it woke
-        wait_for_size(self.stack, self.endpoint, 0)
+        wait_for_size(self.stack, 0)
         time.sleep(REST_S)
 
     def pid_of(self, process: str) -> int:
@@ -192,10 +193,10 @@ def judge_step(what: str, needed: int, answers: Answers, sizes: Sizes, found: Ca
 
 
 def back_to(answers: Answers, base_s: float, from_s: float, until_s: float) -> float:
-    """Seconds after which every second's p99 is at most 1.5 × `base_s`; nan for never."""
+    """Seconds after which the p99 of any CALM_S is at most 1.5 × `base_s`; nan for never. That of one second would be its second worst."""
     calm_from = until_s
-    for second in reversed(range(int(from_s), int(until_s))):
-        if answers.between(second, second + 1).quantile_s(0.99) > 1.5 * base_s:
+    for second in reversed(range(int(from_s), int(until_s - CALM_S) + 1)):
+        if answers.between(second, second + CALM_S).quantile_s(0.99) > 1.5 * base_s:
             break
         calm_from = second
     return calm_from - from_s if calm_from < until_s else float("nan")
@@ -250,7 +251,7 @@ def leaves_after_s(bench: Bench) -> float:
     with bench.watch() as watch:
         bench.ask(np.zeros(1))
         time.sleep(IDLE_TO_ZERO_S / 2)
-        wait_for_size(bench.stack, bench.endpoint, 0)
+        wait_for_size(bench.stack, 0)
     return [at for at, size in watch.sizes.steps if size == 0][-1]
 
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 
-import httpx
+from redis import Redis
 
 from bench.penstock import Stack
-from services.cli.metrics import parse_samples
+from services.shared.presence import PoolReport
+from services.shared.topics import pool_key
 
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.1
 PATIENCE_S = 120.0
-WANTED, READY = "penstock_pool_replicas_wanted", "penstock_pool_replicas_ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,8 @@ class Sizes:
 class PoolWatch:
     """Looks while the block lasts."""
 
-    def __init__(self, stack: Stack, endpoint: str) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._endpoint = endpoint
         self._stop = Event()
         self._thread = Thread(target=self._run)
         self._seen: list[Size] = []
@@ -69,31 +68,27 @@ class PoolWatch:
         self._thread.join()
 
     def _run(self) -> None:
-        with httpx.Client(base_url=self._stack.host, headers={"Authorization": f"Bearer {self._stack.token}"}, timeout=60) as client:
+        with Redis.from_url(self._stack.status()["redis"]) as redis:
             while not self._stop.wait(LOOK_EVERY_S):
-                if (size := look(client, self._endpoint)) is not None:
+                if (size := look(redis)) is not None:
                     self._seen.append(size)
 
 
-def look(client: httpx.Client, endpoint: str) -> Size | None:
-    """None while the pool has no report, or the stack cannot say."""
-    try:
-        answer = client.get("/metrics")
-    except httpx.TransportError:
-        return None
-    if answer.status_code != 200:
-        return None
-    samples = [s for s in parse_samples(answer.text) if s.labels.get("endpoint_name") == endpoint]
-    found = {s.name: int(s.value) for s in samples if s.name in (WANTED, READY)}
-    return Size(time.monotonic(), found[WANTED], found[READY]) if len(found) == 2 else None
+def look(redis: Redis) -> Size | None:
+    """The scaler's report of the stack's only pool, which `/metrics` shows a second later. None while there is none."""
+    for key in redis.scan_iter(match=pool_key("*")):
+        if told := redis.get(key):
+            report = PoolReport.model_validate_json(told)
+            return Size(time.monotonic(), report.wanted, report.ready)
+    return None
 
 
-def wait_for_size(stack: Stack, endpoint: str, wanted: int) -> None:
+def wait_for_size(stack: Stack, wanted: int) -> None:
     """Until the pool has that size, wanted and ready."""
     give_up_at = time.monotonic() + PATIENCE_S
-    with httpx.Client(base_url=stack.host, headers={"Authorization": f"Bearer {stack.token}"}, timeout=60) as client:
-        while (size := look(client, endpoint)) is None or (size.wanted, size.ready) != (wanted, wanted):
-            assert time.monotonic() < give_up_at, f"{endpoint} has not come to {wanted} replicas: {size}"
+    with Redis.from_url(stack.status()["redis"]) as redis:
+        while (size := look(redis)) is None or (size.wanted, size.ready) != (wanted, wanted):
+            assert time.monotonic() < give_up_at, f"the pool has not come to {wanted} replicas: {size}"
             time.sleep(0.1)
 
 

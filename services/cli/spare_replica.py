@@ -13,12 +13,13 @@ from services.cli.keeper_link import KeeperLink
 
 MODULE = "services.scorer.spare"
 REST_S = 5.0  # after one was taken, or died: what it is needed for has the processor first
+LONG_REST_S = 30.0  # where several are taken at once it is a load that grows, which needs the processor longer
 
 log = logging.getLogger(__name__)
 
 
 class SpareReplicas:
-    """As many as a step of the load takes at once. What is taken is started again one after the other."""
+    """As many as a step of the load takes at once. What was taken is started again one after the other."""
 
     def __init__(self, spares: Sequence["SpareReplica"]) -> None:
         self._spares = spares

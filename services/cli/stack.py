@@ -20,7 +20,7 @@ from services.cli.preflight import find_java, require_disk, require_storage
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
 from services.cli.redis_server import find_redis, prepare_redis, redis_command
 from services.cli.settings import StackSettings
-from services.cli.spare_replica import REST_S, SpareReplica, SpareReplicas
+from services.cli.spare_replica import LONG_REST_S, REST_S, SpareReplica, SpareReplicas
 from services.ingress.listening import require_safe
 from services.shared.health import HEALTH_VARIABLE
 from services.shared.readiness import LISTEN_VARIABLE
@@ -94,8 +94,8 @@ class Stack:
 
     def spare_replicas(self, keeper: KeeperLink) -> SpareReplicas:
         log_file = self.places.log_of("scorer-spare")
-        rests = (REST_S * (place + 1) for place in range(self.settings.scorer.spare_replicas))
-        return SpareReplicas([SpareReplica(self._environment, log_file, keeper, rest_s) for rest_s in rests])
+        rests_s = [REST_S, *(LONG_REST_S * place for place in range(1, self.settings.scorer.spare_replicas))]
+        return SpareReplicas([SpareReplica(self._environment, log_file, keeper, rest_s) for rest_s in rests_s])
 
     def _service(
         self,

@@ -48,7 +48,10 @@ class ControlLoop:
         self.trouble = ""  # why the last tick was cut short
 
     async def run(self, leadership: Leadership, nudges: Nudges, tick_s: float) -> None:
-        """Tick until cancelled, sooner where a panic may have begun. A tick that met a lost dependency changes nothing more; the next one looks again."""
+        """Tick until cancelled, sooner where something is about to change.
+
+        A tick that met a lost dependency changes nothing more; the next one looks again.
+        """
         while True:
             await leadership.wait()
             nudged = nudges.take()

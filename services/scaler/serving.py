@@ -61,7 +61,7 @@ class ServingPool:
         self._bulk_evaluation_s: float | None = None
         self._batched_s: float | None = None
         self._panicked_at = float("-inf")
-        self.wants_closer_look = False  # the last stretch alone would be a panic
+        self.wants_closer_look = False  # a panic may have begun, or a replica is about to be ready
         self._peaks = Peaks()
 
     async def keep(self, pool: Pool, look: Look) -> None:
@@ -78,6 +78,7 @@ class ServingPool:
             await self._resize(pool, look, seen, decision)
         if pending is not None and pending.entities[pool.spec.name].deployment is Deployment.CREATING:
             await self._judge(pool, pending, look, decision.target)
+        self.wants_closer_look |= decision.target > look.ready(pool.pool_id)
         await self._report(pool, look, decision, lags)
         self._meter_wake(pool, look)
         if not look.processes[pool.pool_id]:
@@ -104,7 +105,8 @@ class ServingPool:
         )
         if in_panic(seen, policy := self._policy(pool)):
             self._panicked_at = look.now
-        self.wants_closer_look = in_panic(replace(seen, recent_per_s=online.least_rate(0, stretches=1)), policy)
+        last_stretch = replace(seen, recent_per_s=online.least_rate(0, stretches=1))
+        self.wants_closer_look = in_panic(last_stretch, policy)
         kept = kept_replicas(seen, policy)
         return replace(
             seen,

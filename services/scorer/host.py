@@ -88,7 +88,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             group_id=queue.group,
             partition_assignment_strategy=[StickyPartitionAssignor],
             session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
+            heartbeat_interval_ms=500,  # by which its members learn that another joins: as long the newcomer waits
             rebalance_timeout_ms=15_000,
             max_poll_interval_ms=round(max_poll_interval_s * 1000),
         )

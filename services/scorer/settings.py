@@ -14,7 +14,7 @@ class ScorerSettings(Section):
     model_memory_bytes: int = Field(
         4 * GIB, ge=64 * MIB, le=16 * GIB, description="resident bytes a model worker and its children may hold; over it they are killed"
     )
-    spare_replicas: int = Field(3, ge=0, le=16, description="replica processes that wait for a pool to take them, about 60 MB each")
+    spare_replicas: int = Field(3, ge=1, le=16, description="replica processes that wait for a pool to take them, about 60 MB each")
     warm_parents: int = Field(4, ge=0, description="environments on a node that keep a process which forks their model workers; 0: none")
     warm_parents_max_bytes: int = Field(2 * GIB, ge=0, description="resident bytes these may take together")
     environments_kept_h: float = Field(168.0, ge=0, description="hours for which an environment that no model needs is kept")
