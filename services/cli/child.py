@@ -174,7 +174,7 @@ class Child:
                 stderr=output,
                 env={**self.spec.environment, **{name: str(number) for name, number in descriptors.items()}},
                 pass_fds=tuple(descriptors.values()),
-                start_new_session=True,
+                process_group=0,  # no session of its own: Linux' autogroups make niceness count within one session alone
             )
 
     async def _watch_readiness(self, readable: int) -> None:

@@ -92,7 +92,7 @@ class SpareReplica:
                 stderr=output,
                 env=self._environment,
                 pass_fds=(theirs.fileno(),),
-                start_new_session=True,
+                process_group=0,
             )
         self._orders = ours
         self._keeper.add(self._process.pid)

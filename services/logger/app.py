@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_redis
 from services.shared.topics import LOGGER_GROUP, MAX_RECORD_BYTES, OUTCOMES, ensure_topics
 
+NICENESS = 10  # rows may wait, callers may not
 SESSION_S = 10.0
 CHECK_S = 5.0
 
@@ -52,6 +54,7 @@ class Logger:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Log until `stop` is set, then log what is there already, commit and leave."""
+        os.nice(NICENESS)
         self._settings.logger_folder.mkdir(parents=True, exist_ok=True)
         await ensure_topics(self._settings.kafka)
         await self._positions.start()

@@ -59,7 +59,7 @@ async def _spawn(spec: WorkerSpec, channel: socket.socket) -> Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=[channel.fileno()],
-            start_new_session=True,  # Ctrl-C in a terminal is the host's business
+            preexec_fn=os.setpgrp,  # one system call; uvloop has no `process_group`
         )
     except OSError as error:
         if error.errno != errno.E2BIG:

@@ -60,7 +60,10 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[dict[str, Any], byte
 
 
 def yield_to_others(pid: int) -> None:
-    """Before it has threads, which inherit it. Linux' idle class goes further than niceness: what wakes up beside it never waits for it."""
+    """Before it has threads, which inherit it. Linux' idle class goes further than niceness: what wakes up beside it never waits for it.
+
+    Where the kernel groups processes by session (`sched_autogroup_enabled`), that holds within the session: a stack is one.
+    """
     os.setpriority(os.PRIO_PROCESS, pid, LEAST_PRIORITY)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

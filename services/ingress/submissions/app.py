@@ -27,7 +27,7 @@ from services.shared.readiness import tell_ready
 from services.shared.redis_clients import new_redis
 from services.shared.topics import HOUR_MS, SUBMISSIONS_GROUP, create_topics, public_topics
 
-NICENESS = 10  # online requests go before bulk work, on the machine too
+NICENESS = 19  # online requests go before bulk work, on the machine too
 DRAIN_S = 5.0
 DEADLINE_H = 24.0  # of an item of a batch, from its cut
 

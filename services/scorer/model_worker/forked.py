@@ -1,4 +1,4 @@
-"""What a fork of the warm parent does to be a model worker like any other: a session, an output and a host of its own."""
+"""What a fork of the warm parent does to be a model worker like any other: a process group, an output and a host of its own."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ def become_worker(lifeline: socket.socket, channel_number: int, output: int) -> 
     """Never returns. `lifeline` ends with the host, and nothing is ever written to it."""
     status = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         for standard in (1, 2):
             os.dup2(output, standard)
         os.close(output)

@@ -25,7 +25,7 @@ class Forking(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         descriptors = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")]
         return [
             {
-                "session": os.getsid(0) == os.getpid(),
+                "group": os.getpgid(0) == os.getpid(),
                 "waits": subprocess.run(["sh", "-c", "exit 7"], check=False).returncode,
                 "sockets": sum(name.startswith("socket:") for name in descriptors),
                 "luck": float(numpy.random.random()),

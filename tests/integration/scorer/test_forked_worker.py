@@ -102,11 +102,11 @@ async def test_a_forked_worker_is_one_like_any_other_and_outlives_its_warm_paren
     assert [os.sched_getscheduler(worker.pid) for worker in (one, other)] == [os.SCHED_OTHER, os.SCHED_IDLE]
     shown, beside = await show(one), await show(other)
     assert shown["luck"] != beside["luck"], "workers of one parent do not draw the same numbers"
-    assert (shown["session"], shown["waits"], shown["folder"]) == (True, 7, str(spec.scratch))
+    assert (shown["group"], shown["waits"], shown["folder"]) == (True, 7, str(spec.scratch))
     assert shown["sockets"] == 2, "its channel and its lifeline"
     assert shown["variables"].keys() <= {"HOME", "LANG", "LC_CTYPE", "TZ", "TMPDIR", "PATH", "PYTHONUNBUFFERED"} | mlflows_own(shown)
     await parent.kill()
-    assert (await show(one))["session"], "the parent's death is nothing to it"
+    assert (await show(one))["group"], "the parent's death is nothing to it"
     with pytest.raises(CannotFork):
         await start_worker(spec, fork)
     await parent.start(tmp_path / "imports.txt")
