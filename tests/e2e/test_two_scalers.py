@@ -24,6 +24,7 @@ async def test_a_stopped_scaler_is_replaced_and_decides_nothing_when_it_goes_on(
             assert score(stack, endpoint) == 200, "the other scaler woke the pool"
         finally:
             os.kill(first, signal.SIGCONT)
+        await eventually(lambda: not is_asleep(stack, endpoint))  # what the API tells may be of a second ago
         await eventually(lambda: is_asleep(stack, endpoint))
         assert score(stack, endpoint) == 200
         assert wakes(stack, endpoint) == 2
@@ -63,4 +64,4 @@ def score(stack: Stack, endpoint: Deployed) -> int:
 def wakes(stack: Stack, endpoint: Deployed) -> int:
     with stack.client() as client:
         events = client.get(f"/api/2.0/serving-endpoints/{endpoint.name}/events").json()["events"]
-    return sum("0 → 1 replicas" in event["message"] for event in events)
+    return sum("0 → 1 replicas (waking)" in event["message"] for event in events)
