@@ -18,6 +18,7 @@ from bench.penstock import DeployFailed
 from bench.places import RESULTS
 from bench.report import write_report
 from bench.setup import prepare
+from bench.spark import ReadOtherwise, run_spark
 from bench.steps import run_steps
 from bench.systems import PEERS_BY_NAME
 
@@ -101,6 +102,12 @@ def elasticity(
 
 
 @app.command()
+def spark() -> None:
+    """Read an inference table with Spark, and compare."""
+    run_spark(console)
+
+
+@app.command()
 def steps(model: str = typer.Option("linear", help="linear, forest, echo or waiting")) -> None:
     """CPU time of the steps inside the hops."""
     run_steps(console, model)
@@ -122,6 +129,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
     try:
         app()
-    except (DeployFailed, LoadToolMissing) as error:
+    except (DeployFailed, LoadToolMissing, ReadOtherwise) as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(1)

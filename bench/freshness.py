@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench.load import Load, Target, open_loop
 from bench.models import request_body, saved_model
-from bench.penstock import CATALOG, SCHEMA, own_stack
+from bench.penstock import own_stack
 from bench.places import BUILT
 from services.logger.settings import LoggerSettings
 from services.logger.table import Delivery, InferenceTable
@@ -92,7 +92,7 @@ def run_freshness(console: Console, oha: Path, per_second: float, seconds: float
     with own_stack() as stack, stack.serving("linear", folder) as endpoint:
         target = Target(stack.url(endpoint), body, token=stack.token)
         open_loop(oha, target, per_second, WARM_UP_S)
-        table = Path(stack.status()["tables"]) / CATALOG / SCHEMA / f"{endpoint}_payload"
+        table = stack.table_of(endpoint)
         with Watcher(table) as watcher:
             load = open_loop(oha, target, per_second, seconds)
             time.sleep(SETTLE_S)

@@ -47,6 +47,10 @@ class Stack:
     def url(self, endpoint: str) -> str:
         return f"{self.host}/serving-endpoints/{endpoint}/invocations"
 
+    def table_of(self, endpoint: str) -> Path:
+        """The folder of its inference table."""
+        return Path(self.status()["tables"]) / CATALOG / SCHEMA / f"{endpoint}_payload"
+
     def ask(self, endpoint: str, body: bytes) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         return httpx.post(self.url(endpoint), content=body, headers=headers, timeout=60)

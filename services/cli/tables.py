@@ -8,7 +8,7 @@ import typer
 from services.cli.failures import StackFailure
 from services.cli.layout import cell, console, instant, print_json, table
 from services.shared.settings import ServiceSettings, load_settings
-from services.shared.table_places import StorageLost, list_tables, table_at
+from services.shared.table_places import StorageLost, in_one_line, list_tables, table_at
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -137,4 +137,4 @@ def _opened(folder: str, name: str) -> "DeltaTable":
     try:
         return DeltaTable(table_at(folder, name))
     except DeltaError as error:
-        raise StackFailure(f"table {name} cannot be opened: {' '.join(str(error).split())}") from error
+        raise StackFailure(f"table {name} cannot be opened: {in_one_line(error)}") from error

@@ -63,13 +63,13 @@ def list_tables(tables: Place) -> list[str]:
         for _ in range(4):
             found = [path for parent in found for path in _folders_in(storage, parent)]
     except OSError as error:
-        raise StorageLost(f"{tables} cannot be reached: {_plain(str(error))}") from error
+        raise StorageLost(f"{tables} cannot be reached: {in_one_line(error)}") from error
     return sorted(path.removesuffix(f"/{LOG}").replace("/", ".") for path in found if path.endswith(f"/{LOG}"))
 
 
-def _plain(text: str) -> str:
-    """delta-rs draws a tree in colours."""
-    return " ".join(_DRAWN.sub(" ", text).split())
+def in_one_line(error: BaseException) -> str:
+    """What delta-rs says, which it draws as a tree in colours."""
+    return " ".join(_DRAWN.sub(" ", str(error)).split())
 
 
 def _storage(place: str) -> "PyFileSystem":

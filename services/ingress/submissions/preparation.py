@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from deltalake.exceptions import DeltaError
+
 from services.ingress.apart import NICENESS, alone, run_apart
 from services.ingress.statement_folder import leave
 from services.ingress.submissions.blocks import of_batches
@@ -21,7 +23,7 @@ from services.ingress.submissions.row_file import FILE, Kept, write_rows
 from services.shared.errors import ParameterInvalid
 from services.shared.queries import QueryRefused, query_reader
 from services.shared.settings import GIB
-from services.shared.table_places import open_table
+from services.shared.table_places import in_one_line, open_table
 
 UPLOAD, ROWS = "upload", FILE
 _SOURCE, _KEPT, _REFUSAL = "source.json", "kept.json", "refusal.json"
@@ -88,7 +90,11 @@ def is_prepared(folder: Path) -> bool:
 
 def require_free(table: str) -> None:
     """Raises ParameterInvalid."""
-    if table and open_table(table) is not None:
+    try:
+        is_free = not table or open_table(table) is None
+    except (DeltaError, OSError) as error:
+        raise ParameterInvalid(f"The table of the results cannot be looked for: {in_one_line(error)}") from error
+    if not is_free:
         raise ParameterInvalid("The table of the results exists already.")
 
 

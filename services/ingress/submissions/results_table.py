@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from services.ingress.submissions.blocks import BLOCK_ROWS
-from services.shared.table_places import is_folder, open_table
+from services.shared.table_places import in_one_line, is_folder, open_table
 
 PROPERTIES = {"delta.enableChangeDataFeed": "true"}
 
@@ -19,7 +20,7 @@ class TableRefused(Exception):
 def write_table(results: Path, table: str, batch_id: str) -> None:
     """In one commit, which says whose it is: a repeat changes nothing. Raises TableRefused."""
     app = f"batch-{batch_id}"
-    if (found := open_table(table)) is not None:
+    if (found := _opened(table)) is not None:
         if found.transaction_version(app) is None:
             raise TableRefused("A table of that name exists.")
         return
@@ -35,7 +36,15 @@ def write_table(results: Path, table: str, batch_id: str) -> None:
     except BaseException as error:  # delta-rs' PanicException is no Exception (traps C8)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        raise TableRefused(f"The table cannot be written: {' '.join(str(error).split())}") from error
+        raise TableRefused(f"The table cannot be written: {in_one_line(error)}") from error
+
+
+def _opened(table: str) -> DeltaTable | None:
+    """Raises TableRefused."""
+    try:
+        return open_table(table)
+    except (DeltaError, OSError) as error:
+        raise TableRefused(f"The table cannot be opened: {in_one_line(error)}") from error
 
 
 def table_type(kind: pa.DataType) -> pa.DataType:

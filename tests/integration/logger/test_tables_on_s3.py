@@ -11,10 +11,13 @@ from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import PyFileSystem
 
+from services.ingress.submissions.preparation import require_free
+from services.ingress.submissions.results_table import TableRefused, write_table
 from services.logger.rows import ID
 from services.logger.settings import LoggerSettings
 from services.logger.table import Delivery, InferenceTable, TableBroken
 from services.shared.envelope import new_request_id
+from services.shared.errors import ParameterInvalid
 from services.shared.queries import QueryRefused, run_query
 from services.shared.table_places import StorageLost, list_tables, table_at
 from tests.s3_server import BUCKET, s3_server
@@ -66,12 +69,16 @@ def test_a_stale_writer_is_fenced_and_a_table_that_is_gone_is_broken(storage: st
         zombie.append(deliveries(0, 2, new_request_id()))
 
 
-def test_of_storage_that_does_not_answer_one_line_tells(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_storage_that_does_not_answer_one_line_tells(storage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert list_tables(f"{storage}-of-others") == []
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StorageLost, match=r"^s3://penstock/tables cannot be reached: [^\n\x1b]+$"):
         list_tables(storage)
     with pytest.raises(QueryRefused, match="cannot be reached"):
         run_query(storage, f"select 1 from {NAME}")
+    with pytest.raises(ParameterInvalid, match="cannot be looked for"):
+        require_free(table_at(storage, NAME))
+    with pytest.raises(TableRefused, match="cannot be opened"):
+        write_table(tmp_path / "results.parquet", table_at(storage, NAME), "b-1")
     with pytest.raises(StorageLost):
         InferenceTable(table_at(storage, NAME), LoggerSettings())
