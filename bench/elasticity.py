@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isnan
 from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
@@ -177,19 +177,23 @@ def step_rate(at: float) -> float:
 def judge_step(what: str, needed: int, answers: Answers, sizes: Sizes, found: Callable[[Finding], None]) -> None:
     found(Finding(f"{what}, errors", "none", f"{answers.failed} of {len(answers.status):,}", not answers.failed))
     wanted_s, ready_s = (sizes.first(needed, UP_S, ready=ready) - UP_S for ready in (False, True))
-    measured = f"{needed} replicas wanted after {wanted_s:.1f} s, ready after {ready_s:.1f} s"
+    measured = f"{needed} replicas wanted {after(wanted_s)}, ready {after(ready_s)}"
     found(Finding(f"{what}, replicas follow", "within 2 s", measured, ready_s <= 2))
     most = max(size.wanted for size in sizes.seen)
     found(Finding(f"{what}, overshoot", "under 25 %", f"{most} replicas, {needed} needed", most / needed < 1.25))
     base_s = answers.between(5, UP_S).quantile_s(0.99)
     back_s = back_to(answers, base_s, UP_S, DOWN_S)
-    measured = f"{back_s:.0f} s (p99 {base_s * 1e3:.0f} ms before, {answers.between(UP_S, DOWN_S).took_s.max():.2f} s at most)"
+    measured = f"{after(back_s)} (p99 {base_s * 1e3:.0f} ms before, {answers.between(UP_S, DOWN_S).took_s.max():.2f} s at most)"
     found(Finding(f"{what}, p99 is back", "within 10 s", measured, back_s <= 10))
     downs = [at for (at, size), (_, before) in zip(sizes.steps[1:], sizes.steps, strict=False) if size < before]
     gaps = np.diff(downs)
     paced = bool(len(downs)) and (not len(gaps) or bool(gaps.min() >= DOWN_INTERVAL_S - 1))
     measured = f"{len(downs)} steps down, {gaps.min():.0f} s apart at least" if len(gaps) else f"{len(downs)} steps down"
     found(Finding(f"{what}, steps down", f"{DOWN_INTERVAL_S:g} s apart", measured, paced))
+
+
+def after(seconds: float) -> str:
+    return "never" if isnan(seconds) else f"after {seconds:.1f} s"
 
 
 def back_to(answers: Answers, base_s: float, from_s: float, until_s: float) -> float:
