@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from bench.arrivals import Answers, due_times, send
+from bench.deployment import deploy
 from bench.elasticity_report import Finding, Trace, write_findings
 from bench.models import SHORT_WAIT_S, expected_predictions, request_body, saved_model
 from bench.penstock import Stack, own_stack
@@ -25,7 +26,8 @@ from bench.pool_watch import PoolWatch, Size, Sizes, replica_seconds, wait_for_s
 from bench.systems import Peer, Tuning, python_of, running_peer
 from services.shared.control_events import LANES_PER_REPLICA
 
-PARTS = ("wake", "step", "ramp", "idle", "faults", "ray")
+PARTS = ("wake", "step", "ramp", "idle", "faults", "deploy", "ray")
+OF_LINEAR = ("wake", "deploy")  # the others ask for a model whose time is known
 IDLE_TO_ZERO_S = 4.0
 DOWN_INTERVAL_S = 20.0
 UTILIZATION = 0.7  # the scaler's own setting, which is left as it is
@@ -98,13 +100,12 @@ def run_elasticity(console: Console, parts: list[str], into: Path, wakes: int, m
         findings.append(finding)
         console.print(f"{finding.mark:<6} {finding.what}: {finding.measured} (wanted {finding.wanted})", highlight=False, soft_wrap=True)
 
-    own = [part for part in parts if part != "ray"]
-    if own:
+    if own := [part for part in parts if part not in ("deploy", "ray")]:
         with elastic("waiting50") as bench:
             traces += run_parts(bench, own, wakes, minutes * 60, found)
-    if "wake" in own:
+    if own := [part for part in parts if part in OF_LINEAR]:
         with elastic("linear") as bench:
-            run_parts(bench, ["wake"], wakes, 0, found)
+            run_parts(bench, own, wakes, 0, found)
     if "ray" in parts:
         traces.append(step_of_ray("waiting50", found))
     write_findings(console, into, findings, traces)
@@ -125,6 +126,8 @@ def run_parts(bench: Bench, parts: list[str], wakes: int, ramp_s: float, found: 
         dead_scaler(bench, found)
         stopped_scaler(bench, found)
         frozen_lag(bench, found)
+    if "deploy" in parts:
+        deploy(bench.stack, bench.endpoint, bench.model, saved_model(bench.model, BUILT / "models"), found)
     return traces
 
 

@@ -47,6 +47,15 @@ class Stack:
     def url(self, endpoint: str) -> str:
         return f"{self.host}/serving-endpoints/{endpoint}/invocations"
 
+    def update(self, endpoint: str, model: str, folder: Path, size: Mapping[str, Any] = SMALL) -> float:
+        """Register that folder as the model's next version and serve it instead; seconds from the call until it is READY."""
+        entity = {"entity_name": model, "entity_version": register(self.mlflow, model, folder), **size}
+        with httpx.Client(base_url=self.host, headers={"Authorization": f"Bearer {self.token}"}, timeout=60) as client:
+            began = time.monotonic()
+            client.put(f"/api/2.0/serving-endpoints/{endpoint}/config", json={"served_entities": [entity]}).raise_for_status()
+            _wait_until_ready(client, endpoint)
+        return time.monotonic() - began
+
     def table_of(self, endpoint: str) -> Path:
         """The folder of its inference table."""
         return Path(self.status()["tables"]) / CATALOG / SCHEMA / f"{endpoint}_payload"
