@@ -18,6 +18,7 @@ from databricks.sdk.core import Config
 
 from services.cli.admin_token import read_token
 from tests.certificates import write_certificate
+from tests.e2e.conftest import Stack
 from tests.e2e.own_stack import OwnStack
 
 
@@ -50,9 +51,12 @@ def listens(address: str) -> bool:
         return probe.connect_ex((urlsplit(address).hostname, urlsplit(address).port)) == 0
 
 
-def test_up_serves_and_down_leaves_nothing(own_stack: OwnStack, tmp_path: Path) -> None:
+def test_up_serves_beside_another_and_down_leaves_nothing(stack: Stack, own_stack: OwnStack, tmp_path: Path) -> None:
     own_stack.up()
+    refuses(own_stack, "is ready already")
     status = own_stack.status()
+    assert {process["state"] for process in stack.status()["processes"]} == {"ready"}
+    assert status["host"] != stack.host
     assert {process["state"] for process in status["processes"]} == {"ready"}
     asked = {process["name"]: process["health"] for process in status["processes"] if process["health"]}
     assert asked.keys() == {"ingress-0", "submissions", "scaler", "logger"}
@@ -66,6 +70,8 @@ def test_up_serves_and_down_leaves_nothing(own_stack: OwnStack, tmp_path: Path) 
     assert answer.status_code == 200
     processes = own_stack.everything()
     assert len(processes) >= 8  # supervisor, keeper, three servers, three services
+    sessions = {os.getsid(process.pid) for process in processes if "keeper.py" not in " ".join(process.cmdline())}
+    assert sessions == {processes[0].pid}, "niceness counts within a session"
 
     own_stack.down()
     assert alive(processes) == []
@@ -100,7 +106,7 @@ def serves_by_tls(stack: OwnStack) -> None:
 
 def test_a_killed_process_is_started_again_and_a_killed_supervisor_leaves_nothing(own_stack: OwnStack) -> None:
     own_stack.up()
-    for name in ("redis", "ingress-0", "kafka"):
+    for name in ("redis", "ingress-0"):  # of Kafka `test_faults.py` sees as much
         pid = own_stack.process(name)["pid"]
         os.kill(pid, signal.SIGKILL)
         wait_for(f"{name} ready again", partial(is_back, own_stack, name, pid), 30)
@@ -139,18 +145,6 @@ def test_a_stack_that_cannot_start_says_why_in_one_line(own_stack: OwnStack, tmp
     done = own_stack.run("status")
     assert done.returncode != 0
     assert "no stack is running" in done.stderr
-
-
-def test_one_folder_holds_one_stack_and_two_folders_hold_two(own_stack: OwnStack, tmp_path: Path) -> None:
-    own_stack.up()
-    refuses(own_stack, "is ready already")
-    other = OwnStack(tmp_path / "other")
-    try:
-        other.up()
-        assert {process["state"] for process in own_stack.status()["processes"]} == {"ready"}
-        assert other.status()["host"] != own_stack.status()["host"]
-    finally:
-        other.down()
 
 
 def refuses(stack: OwnStack, said: str, **variables: str) -> None:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from services.shared.readiness import READY_VARIABLE
 from tests.e2e.conftest import Deployed, Stack, eventually
@@ -16,7 +15,7 @@ SPLIT = {"dataframe_split": {"columns": ["x"], "data": [[1.0]]}}
 
 async def test_a_stopped_scaler_is_replaced_and_decides_nothing_when_it_goes_on(stack: Stack, deploy: Callable[..., Deployed]) -> None:
     endpoint = deploy(scale_to_zero_enabled=True)
-    await eventually(lambda: is_asleep(stack, endpoint))
+    await eventually(lambda: not replicas(stack, endpoint))
     with second_scaler(stack):
         (first,) = stack.pids("scaler")
         os.kill(first, signal.SIGSTOP)
@@ -24,8 +23,7 @@ async def test_a_stopped_scaler_is_replaced_and_decides_nothing_when_it_goes_on(
             assert score(stack, endpoint) == 200, "the other scaler woke the pool"
         finally:
             os.kill(first, signal.SIGCONT)
-        await eventually(lambda: not is_asleep(stack, endpoint))  # what the API tells may be of a second ago
-        await eventually(lambda: is_asleep(stack, endpoint))
+        await eventually(lambda: not replicas(stack, endpoint))
         assert score(stack, endpoint) == 200
         assert wakes(stack, endpoint) == 2
 
@@ -50,10 +48,9 @@ def second_scaler(stack: Stack) -> Iterator[None]:
         assert process.wait(30) == 0
 
 
-def is_asleep(stack: Stack, endpoint: Deployed) -> bool:
-    with stack.client() as client:
-        entity: Any = client.get(f"/api/2.0/serving-endpoints/{endpoint.name}").json()["config"]["served_entities"][0]
-    return bool(entity["state"]["deployment_state_message"] == "Scaled to zero")
+def replicas(stack: Stack, endpoint: Deployed) -> list[int]:
+    """Their processes: what the API tells is of a second ago, and for a moment of the scaler that stood still."""
+    return stack.pids(f"scorer-{endpoint.id}")
 
 
 def score(stack: Stack, endpoint: Deployed) -> int:
