@@ -1,4 +1,4 @@
-"""The files of a pool's model version, fetched from MLflow once a node."""
+"""The files of a pool's model version, fetched from MLflow once a node, and kept when all of them are there."""
 
 import os
 import shutil
@@ -10,27 +10,11 @@ from services.scorer.node_lock import node_lock
 from services.scorer.pool_files import model_folder, model_lock, partial_model_folder
 from services.shared.endpoints import Pool
 
-# In a process of its own: importing mlflow costs seconds of CPU and 130 MB, neither of which a host's loop can spare.
-_DOWNLOAD = """
-import logging, sys
-import mlflow
-from mlflow.exceptions import MlflowException, RestException
-from requests.exceptions import RequestException
-logging.disable(logging.WARNING)
-try:
-    mlflow.artifacts.download_artifacts(sys.argv[1], dst_path=sys.argv[2])
-except RestException as error:
-    sys.exit(error.message)
-except MlflowException as error:
-    lost = isinstance(error.__context__, RequestException)
-    sys.exit("MLflow cannot be reached." if lost else error.message)
-"""
-
 
 async def fetch_model(pool: Pool, state: Path, tracking_uri: str, build_log: BuildLog) -> Path:
     """Return the model's folder. It is kept by pool: a pool never changes its model, and wakes without asking MLflow.
 
-    Raises DeploymentFailed when MLflow does not hand it out.
+    Raises DeploymentFailed when MLflow does not hand it out, whole.
     """
     folder, partial = model_folder(state, pool.pool_id), partial_model_folder(state, pool.pool_id)
     async with node_lock(model_lock(state, pool.pool_id)):
@@ -42,7 +26,7 @@ async def fetch_model(pool: Pool, state: Path, tracking_uri: str, build_log: Bui
         build_log.write(f"Fetching {uri} from MLflow.")
         env = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
         env.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-        code, said = await build_log.run(sys.executable, "-c", _DOWNLOAD, uri, partial, env=env)
+        code, said = await build_log.run(sys.executable, "-m", "services.scorer.model_download", uri, partial, env=env)
         if code or not (partial / "MLmodel").is_file():
             reason = said.splitlines()[-1] if said else f"the download ended with {code}"
             raise DeploymentFailed(f"The model {uri} cannot be fetched: {reason}")

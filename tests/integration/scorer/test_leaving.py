@@ -43,7 +43,7 @@ def loading_its_model(bench: Bench, address: str) -> None:
     ("make_slow", "child"),
     [
         pytest.param(looking_for_its_pool, "", id="looking for its pool"),
-        pytest.param(fetching_its_model, "download_artifacts", id="fetching its model"),
+        pytest.param(fetching_its_model, "model_download", id="fetching its model"),
         pytest.param(building_its_environment, "pip install", id="building its environment"),
         pytest.param(loading_its_model, "sleep", id="loading its model"),
     ],
