@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-LOOK_EVERY_S = 0.5  # a look costs 1 ms of CPU; what is allocated between two is the kernel's business, by OOM_SCORE
+LOOK_EVERY_S = 0.5  # a look costs 1 ms of CPU, more where many processes run: off the event loop; the rest is the kernel's, by OOM_SCORE
 OOM_SCORE = "1000"  # where memory runs out first, the kernel takes the model worker before anything else
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class WorkerUsage:
     async def watch(self) -> None:
         """Look now and then until the process is gone or was killed for its memory."""
         cores, cpu_s, at = psutil.cpu_count() or 1, 0.0, time.monotonic()
-        while (usage := read_usage(self._pid)) is not None:
+        while (usage := await asyncio.to_thread(read_usage, self._pid)) is not None:
             now = time.monotonic()
             self.cpu_share = max(0.0, usage.cpu_s - cpu_s) / max(now - at, LOOK_EVERY_S) / cores
             self.memory_share = usage.memory_bytes / self._limit_bytes
