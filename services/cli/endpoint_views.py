@@ -140,7 +140,9 @@ def _facts(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
         yield "tags", ", ".join(f"{tag['key']}={tag['value']}" if "value" in tag else tag["key"] for tag in endpoint["tags"])
     logged = endpoint.get("ai_gateway", {}).get("inference_table_config") or endpoint.get("config", {}).get("auto_capture_config")
     if logged and logged["enabled"]:
-        yield "table", f"{logged['catalog_name']}.{logged['schema_name']}.{logged['table_name_prefix']}_payload"
+        share = endpoint.get("telemetry_config", {}).get("inference_table_config", {}).get("sampling_fraction", 1)
+        sampled = f" ({share:.6g} of the requests)" if share < 1 else ""
+        yield "table", f"{logged['catalog_name']}.{logged['schema_name']}.{logged['table_name_prefix']}_payload{sampled}"
     for limit in endpoint.get("ai_gateway", {}).get("rate_limits", ()):
         whose = f"{limit['key']} {limit['principal']}" if "principal" in limit else limit["key"]
         yield "limit", f"{limit['calls']} a {limit['renewal_period']} by {whose}"

@@ -44,6 +44,14 @@ class Flow:
         (first_at, first), (last_at, last) = self.samples[0], self.samples[-1]
         return (last - first) / (last_at - first_at) if last_at - first_at >= SETTLED_S else 0.0
 
+    def rate_of_last(self, seconds: float) -> float:
+        """Records per second of the last `seconds`; 0 until there are samples of so long."""
+        latest_at, latest = self.samples[-1] if self.samples else (0.0, 0)
+        for at, appended in reversed(self.samples):
+            if latest_at - at >= seconds:
+                return (latest - appended) / (latest_at - at)
+        return 0.0
+
     def least_rate(self, window_s: float, stretches: int = 2) -> float:
         """Records per second of the slowest stretch between two samples of the last `window_s`; 0 until there are so many, for so long."""
         least, latest = float("inf"), self.samples[-1][0] if self.samples else 0.0

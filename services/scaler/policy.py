@@ -8,6 +8,8 @@ from services.shared.control_events import LANES_PER_REPLICA, EntitySpec
 PANIC = 2.0  # times what a pool is sized for: what arrives at that pace is followed at once (Knative's panic threshold)
 WAKING = "waking"  # the reason of leaving zero
 FULL = 2  # records a lane: with more of them than that, evaluations are as large as they become
+FILLED = 0.9  # of its lanes: callers who wait for their answers ask no faster than a full pool scores, so there is no twice
+FILLING_S, FILLING_EVALUATIONS = 4.0, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class PoolObservation:
     idle_s: float  # seconds since a record was last appended
     since_down_s: float  # seconds since this pool last shrank, or was first seen
     recent_per_s: float = 0.0  # what arrived at least, all through the panic window
+    lately_per_s: float = 0.0  # records appended, over `filling_s`
     batched_s: float | None = None  # as `evaluation_s`, of requests that were scored together with many others
     nudged: bool = False  # an ingress is about to append a record to a pool at zero
     bulk_lag: int | None = 0  # as `lag`, of the pool's bulk queue
@@ -78,7 +81,7 @@ def needed_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
 
 def kept_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
     """What keeps a pool from shrinking: a load that has only just come counts as much as one that has lasted."""
-    return _replicas_for(max(seen.arrivals_per_s, seen.recent_per_s), seen, policy)
+    return _replicas_for(max(arrivals(seen, policy), seen.recent_per_s), seen, policy)
 
 
 def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePolicy) -> int:
@@ -100,8 +103,20 @@ def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePol
 
 
 def arrivals(seen: PoolObservation, policy: ScalePolicy) -> float:
-    """Requests/s to be ready for: over the rate window, or in a panic what has just begun to arrive."""
-    return max(seen.arrivals_per_s, seen.recent_per_s) if seen.panicked or in_panic(seen, policy) else seen.arrivals_per_s
+    """Requests/s to be ready for: over the rate window, or sooner what fills the pool, or in a panic what has just begun to arrive."""
+    per_s = max(seen.arrivals_per_s, seen.lately_per_s) if is_filled(seen) else seen.arrivals_per_s
+    return max(per_s, seen.recent_per_s) if seen.panicked or in_panic(seen, policy) else per_s
+
+
+def is_filled(seen: PoolObservation) -> bool:
+    """What came lately keeps nearly all lanes busy, and more is waiting."""
+    lanes = seen.replicas * LANES_PER_REPLICA
+    return (seen.lag or 0) > lanes and seen.lately_per_s * (evaluation_under_load(seen) or 0.0) >= FILLED * lanes
+
+
+def filling_s(evaluation_s: float | None) -> float:
+    """Seconds a pool must have been full for, so that chance alone does not fill one of the right size."""
+    return max(FILLING_S, FILLING_EVALUATIONS * (evaluation_s or 0.0))
 
 
 def in_panic(seen: PoolObservation, policy: ScalePolicy) -> bool:
@@ -137,4 +152,6 @@ def _why_up(seen: PoolObservation, policy: ScalePolicy, floor: int) -> str:
         return WAKING if policy.min_replicas == 0 else "minimum"
     if seen.replicas < floor:
         return "minimum"
-    return "panic" if seen.panicked or in_panic(seen, policy) else "backlog" if seen.lag or seen.bulk_lag else "arrivals"
+    if seen.panicked or in_panic(seen, policy):
+        return "panic"
+    return "full" if is_filled(seen) else "backlog" if seen.lag or seen.bulk_lag else "arrivals"

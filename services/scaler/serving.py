@@ -11,7 +11,18 @@ from services.scaler.deployment import Failed, Ready, judge_deployment
 from services.scaler.lag import LagReader, Lags
 from services.scaler.look import Look
 from services.scaler.peaks import Peaks
-from services.scaler.policy import WAKING, Decision, PoolObservation, ScalePolicy, decide, explain, first_replicas, in_panic, kept_replicas
+from services.scaler.policy import (
+    WAKING,
+    Decision,
+    PoolObservation,
+    ScalePolicy,
+    decide,
+    explain,
+    filling_s,
+    first_replicas,
+    in_panic,
+    kept_replicas,
+)
 from services.scaler.pool_topics import PoolTopics
 from services.scaler.pools import PoolBackend
 from services.scaler.recovery import Recovery
@@ -94,6 +105,7 @@ class ServingPool:
             lag=lags.online,
             arrivals_per_s=online.rate(),
             recent_per_s=online.least_rate(self._settings.panic_window_s),
+            lately_per_s=online.rate_of_last(filling_s(self._evaluation_s)),
             evaluation_s=self._evaluation_s,
             batched_s=self._batched_s,
             replicas=len(look.staying(pool.pool_id)),
@@ -105,7 +117,7 @@ class ServingPool:
         )
         if in_panic(seen, policy := self._policy(pool)):
             self._panicked_at = look.now
-        last_stretch = replace(seen, recent_per_s=online.least_rate(0, stretches=1))
+        last_stretch = replace(seen, recent_per_s=online.least_rate(0, stretches=1) * 2)  # what begins in it shows a part of itself
         self.wants_closer_look = in_panic(last_stretch, policy)
         kept = kept_replicas(seen, policy)
         return replace(

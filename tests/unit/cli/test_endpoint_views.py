@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from services.cli.endpoint_views import detail_view, event_table, list_table, prediction_table, state_in_words, topics_view
 from services.cli.layout import cell
 from services.ingress.endpoint_events import events_of
-from services.shared.control_events import ControlEvent, EndpointStopped, GatewayChanged, TagsChanged, UpdateCanceled
+from services.shared.control_events import ControlEvent, EndpointStopped, GatewayChanged, SamplingChanged, TagsChanged, UpdateCanceled
 from services.shared.presence import PoolEvent
 from tests.unit.cli.endpoint_objects import endpoint_after, listed_after
 from tests.unit.shared.control_log import config, created, failed, fold, ready, requested
@@ -56,10 +56,12 @@ def test_an_endpoint_shows_what_serves_and_what_is_under_way() -> None:
     limits = [{"calls": 5, "key": "user", "principal": "eve", "renewal_period": "minute"}]
     gateway = GatewayChanged(endpoint_id="e1", gateway={"inference_table_config": table, "rate_limits": limits}, at_ms=6)
     tags = TagsChanged(endpoint_id="e1", added=(("team", "core"), ("raw", None)), removed=(), at_ms=6)
-    lines = shown(detail_view(endpoint_after(*UPDATING, gateway, tags)))
+    sampling = SamplingChanged(endpoint_id="e1", sampling_fraction=0.1, at_ms=6)
+    lines = shown(detail_view(endpoint_after(*UPDATING, gateway, tags, sampling)))
     assert lines[0] == "churn · Ready (Updating)"
     facts = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[1:8]}
-    assert (facts["table"], facts["tags"], facts["limit"]) == ("main.ml.churn_payload", "team=core, raw", "5 a minute by user eve")
+    assert facts["table"] == "main.ml.churn_payload (0.1 of the requests)"
+    assert (facts["tags"], facts["limit"]) == ("team=core, raw", "5 a minute by user eve")
     assert (facts["you"], facts["created"].split()[-1]) == ("CAN_MANAGE", "ada")
     serves = lines.index("config 1, which serves")
     assert lines[serves + 2].split() == ["a", "churn", "1", "100", "%", "Small", "no", "ready"]

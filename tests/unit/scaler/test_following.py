@@ -3,14 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from random import Random
 
 import pytest
 
 from services.scaler.lag import SAMPLE_EVERY_S, Flow
 from services.scaler.peaks import Peaks
-from services.scaler.policy import PoolObservation, ScalePolicy, decide, in_panic, kept_replicas
+from services.scaler.policy import PoolObservation, ScalePolicy, decide, filling_s, in_panic, kept_replicas
 from services.shared.control_events import LANES_PER_REPLICA
 
 TICK_S, START_S = 0.5, 0.5  # the scaler's look; a replica from a warm parent
@@ -36,30 +36,35 @@ class Ran:
         return [size for at, size in self.sizes if at <= second][-1]
 
 
-def run(rate: Rate, seconds: float, policy: ScalePolicy = POLICY, chance: Random | None = None, replicas: int = 1) -> Ran:
+def run(
+    rate: Rate, seconds: float, policy: ScalePolicy = POLICY, chance: Random | None = None, replicas: int = 1, callers: float = inf
+) -> Ran:
+    """`callers` is how many wait for their answers before they ask again: no more than they is ever under way."""
     flow, peaks, shrank_at, appended, lag, longest_s = Flow(0.0), Peaks(), 0.0, 0.0, 0.0, 0.0
     ready_from: deque[float] = deque([0.0] * replicas)
     sizes, panicked_at = [(0.0, replicas)], float("-inf")
     now, passed_s = 0.0, TICK_S
     while (now := now + passed_s) < seconds:
+        capacity = sum(at <= now for at in ready_from) * LANES_PER_REPLICA / EVALUATION_S
         due = rate(now) * passed_s
         more = due if chance is None else max(0.0, chance.gauss(due, due**0.5))
+        more = min(more, callers - lag + min(capacity, callers / EVALUATION_S) * passed_s)
         appended, lag = appended + more, lag + more
-        capacity = sum(at <= now for at in ready_from) * LANES_PER_REPLICA / EVALUATION_S
         longest_s = max(longest_s, lag / capacity if capacity else longest_s)
-        lag = max(min(lag, rate(now) * EVALUATION_S), lag - capacity * passed_s)
+        lag = max(min(lag, rate(now) * EVALUATION_S, callers), lag - capacity * passed_s)
         flow.add(now, int(appended), RATE_WINDOW_S)
         seen = PoolObservation(
             lag=int(lag),
             arrivals_per_s=flow.rate(),
             recent_per_s=flow.least_rate(PANIC_WINDOW_S),
+            lately_per_s=flow.rate_of_last(filling_s(EVALUATION_S)),
             evaluation_s=EVALUATION_S,
             replicas=len(ready_from),
             idle_s=flow.idle_s(now),
             since_down_s=now - shrank_at,
         )
         panicked_at = now if in_panic(seen, policy) else panicked_at
-        wants_closer_look = in_panic(replace(seen, recent_per_s=flow.least_rate(0, stretches=1)), policy)
+        wants_closer_look = in_panic(replace(seen, recent_per_s=flow.least_rate(0, stretches=1) * 2), policy)
         passed_s = SAMPLE_EVERY_S if wants_closer_look else TICK_S
         seen = replace(
             seen, panicked=now - panicked_at < RATE_WINDOW_S, peak=peaks.add(now, kept_replicas(seen, policy), policy.down_interval_s)
@@ -120,6 +125,14 @@ def test_no_flapping(rate: Rate, seed: int) -> None:
     assert ran.resizes <= 1.5 * oracle(rate, 600)
     assert ran.longest_wait_s < 10
     assert ran.left < 50
+
+
+@pytest.mark.parametrize("callers", [6, 24, 60])
+def test_callers_who_wait_for_their_answers_have_their_lanes_in_half_a_minute(callers: int) -> None:
+    """They never ask for more than the pool gives, so it must not be enough that it is full, nor take a minute to see it."""
+    ran = run(lambda _: 10_000, 120, callers=callers)
+    assert ran.size_at(30) * LANES_PER_REPLICA >= callers
+    assert max(size for _, size in ran.sizes) <= min(POLICY.max_replicas, ceil(callers / LANES_PER_REPLICA / POLICY.target_utilization) + 1)
 
 
 @pytest.mark.parametrize("offset_s", [-0.1, 0.0, 0.1])

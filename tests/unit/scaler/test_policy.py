@@ -17,6 +17,7 @@ QUIET = PoolObservation(lag=0, arrivals_per_s=0.0, evaluation_s=0.1, replicas=1,
 ASLEEP = replace(QUIET, replicas=0, idle_s=5000.0)
 BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # 60 × 0.1 s busy, 192 × 0.1 s waiting for 5 s: 10 lanes of 4
 ROOMY = replace(POLICY, target_utilization=0.7, max_replicas=16)
+FILLED = replace(QUIET, arrivals_per_s=10.0, lately_per_s=80.0, lag=24, replicas=2, peak=2)  # 24 callers in turn on eight lanes
 STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 lanes at 400/s, where one replica has 4
 
 
@@ -41,6 +42,9 @@ STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 
         pytest.param(
             replace(STEPPED, recent_per_s=55.0, lag=4), ROOMY, Decision(2, "backlog"), id="one that has grown a little by its average"
         ),
+        pytest.param(FILLED, ROOMY, Decision(3, "full"), id="a pool that is full grows by what it scores, before the minute knows"),
+        pytest.param(replace(FILLED, lag=8), ROOMY, Decision(2, "steady"), id="unless nothing waits"),
+        pytest.param(replace(FILLED, lately_per_s=70.0), ROOMY, Decision(2, "steady"), id="or some of its lanes are free"),
         pytest.param(
             replace(STEPPED, lag=4, arrivals_per_s=0.0, evaluation_s=60.0, recent_per_s=0.0),
             POLICY,
@@ -106,6 +110,7 @@ SEEN = st.builds(
     idle_s=st.floats(0, 10**7),
     since_down_s=st.floats(0, 10**7) | st.just(float("inf")),
     recent_per_s=st.floats(0, 10**6),
+    lately_per_s=st.floats(0, 10**6),
     batched_s=st.none() | st.floats(0, 120),
     panicked=st.booleans(),
     peak=st.integers(0, 20),
