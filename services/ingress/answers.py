@@ -196,6 +196,17 @@ class Gateway(TypedDict):
 
 
 @_exact
+class Sampling(TypedDict):
+    name: NotRequired[str]
+    sampling_fraction: float
+
+
+@_exact
+class Telemetry(TypedDict):
+    inference_table_config: Sampling
+
+
+@_exact
 class EmailNotifications(TypedDict):
     on_update_success: NotRequired[list[str]]
     on_update_failure: NotRequired[list[str]]
@@ -217,6 +228,7 @@ class _Endpoint(TypedDict):
     tags: list[Tag]
     description: str
     ai_gateway: NotRequired[Gateway]
+    telemetry_config: NotRequired[Telemetry]
 
 
 @_exact

@@ -39,6 +39,7 @@ from services.ingress.payloads import (
     NotificationsChangeInput,
     RateLimitsInput,
     TagsInput,
+    TelemetryChangeInput,
 )
 from services.ingress.permissions import PERMISSIONS, PermissionsInput
 from services.ingress.secret_scopes import SECRETS, AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
@@ -249,6 +250,7 @@ OPERATIONS = (
     Operation("POST", f"{_ONE}/config:start", "Start a stopped endpoint", answers.EndpointDetailed, refusals=_CONFLICT | {400}),
     Operation("PUT", f"{_ONE}/ai-gateway", "Replace the AI gateway config", answers.Gateway, GatewayInput),
     Operation("PUT", f"{_ONE}/rate-limits", "Replace the rate limits", answers.RateLimits, RateLimitsInput),
+    Operation("PATCH", f"{_ONE}/telemetry-config", "Log a share of the requests", answers.EndpointDetailed, TelemetryChangeInput),
     Operation("PATCH", f"{_ONE}/tags", "Add and remove tags", answers.Tags, TagsInput),
     Operation("PATCH", f"{_ONE}/notifications", "Replace the addresses to notify", answers.Notified, NotificationsChangeInput),
     Operation("GET", f"{_ONE}/events", "What befell an endpoint, newest first", answers.Events, query={"limit": _LIMIT}),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from services.ingress.sampling import is_logged
 from services.ingress.traffic import choose_entity, named_entity
 from services.shared.control_events import RateLimit
 from services.shared.endpoints import Config, ConfigUpdate, ControlState, Endpoint, served_entity_id
@@ -25,11 +26,23 @@ class Destination:
     table: str  # catalog.schema.table, or "" for none
     rate_limits: tuple[RateLimit, ...]
     legacy_model: str = ""  # as the envelope's
+    sampling_fraction: float = 1.0
+
+    def table_of(self, request_id: str) -> str:
+        """The table this request is logged to, or "" for none."""
+        return self.table if is_logged(request_id, self.sampling_fraction) else ""
 
 
 def addressed_to(to: Destination, request: ScoringRequest) -> ScoringRequest:
     """A request that was made before its served entity was chosen."""
-    return replace(request, entity=to.entity, served_entity_id=to.served_entity_id, table=to.table, legacy_model=to.legacy_model)
+    return replace(
+        request,
+        entity=to.entity,
+        served_entity_id=to.served_entity_id,
+        table=to.table_of(request.request_id),
+        legacy_model=to.legacy_model,
+        sampling_fraction=to.sampling_fraction,
+    )
 
 
 class Destinations:
@@ -55,7 +68,8 @@ class Destinations:
             served_id, limits = served_entity_id(entity.pool_id), endpoint.rate_limits
             spec = entity.spec
             legacy_model = f"{spec.model_name}/{spec.model_version}" if endpoint.logs_legacy_rows else ""
-            known = Destination(endpoint.endpoint_id, name, spec.name, served_id, entity.pool_id, table, limits, legacy_model)
+            sampled = 1.0 if endpoint.sampling_fraction is None else endpoint.sampling_fraction
+            known = Destination(endpoint.endpoint_id, name, spec.name, served_id, entity.pool_id, table, limits, legacy_model, sampled)
             self._known[entity.pool_id] = known
         return known
 

@@ -83,7 +83,13 @@ def _common(endpoint: Endpoint) -> dict[str, Any]:
     }
     if endpoint.gateway:
         view["ai_gateway"] = dict(endpoint.gateway)
+    if endpoint.sampling_fraction is not None:
+        view["telemetry_config"] = {"inference_table_config": _sampling(endpoint.sampling_fraction, endpoint.table)}
     return view
+
+
+def _sampling(fraction: float, table: TableConfig | None) -> dict[str, Any]:
+    return ({"name": table.full_name} if table else {}) | {"sampling_fraction": fraction}
 
 
 def _config(config: Config, endpoint: Endpoint, reports: PoolReports, faults: TableFaults) -> dict[str, Any]:

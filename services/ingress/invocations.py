@@ -206,8 +206,9 @@ class Invocations:
         patience_s = self._settings.deadline_s
         if self._pools.is_asleep(to.pool_id):
             patience_s += self._settings.wake_allowance_s
+        request_id = new_request_id()
         return ScoringRequest(
-            request_id=new_request_id(),
+            request_id=request_id,
             endpoint_id=to.endpoint_id,
             endpoint=to.endpoint,
             entity=to.entity,
@@ -216,12 +217,13 @@ class Invocations:
             accepted_at_ms=now_ms,
             deadline_ms=now_ms + int(patience_s * 1000),
             reply_to=self._stream,
-            table=to.table,
+            table=to.table_of(request_id),
             content_type=asking.content_type,
             traceparent=asking.traceparent,
             attempt=1,
             body=asking.body,
             legacy_model=to.legacy_model,
+            sampling_fraction=to.sampling_fraction,
         )
 
     async def _reply(self, waiting: Waiting, scope: Scope) -> ScoringReply:

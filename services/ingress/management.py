@@ -27,11 +27,13 @@ from services.ingress.payloads import (
     parse_gateway,
     parse_rate_limits,
     parse_tags,
+    parse_telemetry,
     to_config_spec,
     to_gateway,
     to_legacy_limits,
     to_notifications,
     to_rate_limits,
+    to_sampling,
 )
 from services.ingress.permissions import Guard, Permissions, guarded, permission_routes
 from services.ingress.pool_watch import PoolWatch
@@ -56,6 +58,8 @@ from services.shared.control_events import (
     EndpointDeleted,
     GatewayChanged,
     RateLimitsChanged,
+    SamplingChanged,
+    TableConfig,
     TagsChanged,
     UpdateCanceled,
 )
@@ -113,6 +117,10 @@ class Management:
         gateway |= to_legacy_limits(sent)
         if gateway.get("inference_table_config") and config.auto_capture:
             raise ParameterInvalid("'auto_capture_config' and 'ai_gateway.inference_table_config' exclude each other.")
+        table = (
+            TableConfig.model_validate(gateway["inference_table_config"]) if "inference_table_config" in gateway else config.auto_capture
+        )
+        sampling = to_sampling(sent.telemetry_config, table)
         await self._require_models(config)
         event = EndpointCreated(
             at_ms=now_ms(),
@@ -125,6 +133,7 @@ class Management:
             gateway=gateway,
             route_optimized=sent.route_optimized,
             notifications=to_notifications(sent.email_notifications) if sent.email_notifications else None,
+            sampling_fraction=sampling,
             quota=self._quota,
         )
         return self._view(await self._events.publish(event), sent.name)
@@ -167,6 +176,13 @@ class Management:
             raise ParameterInvalid("This endpoint logs by 'auto_capture_config'; both at once are not possible.")
         await self._events.publish(GatewayChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, gateway=gateway))
         return json_response(gateway)
+
+    async def change_telemetry(self, name: str, request: Request) -> Response:
+        """Replaces what was set; without a `telemetry_config` every request is logged again."""
+        endpoint = guarded(request, await self._events.refresh())
+        sampling = to_sampling(parse_telemetry(await read_json_object(request)), endpoint.table)
+        event = SamplingChanged(at_ms=now_ms(), endpoint_id=endpoint.endpoint_id, sampling_fraction=sampling)
+        return self._view(await self._events.publish(event), name)
 
     async def change_tags(self, name: str, request: Request) -> Response:
         endpoint = guarded(request, await self._events.refresh())
@@ -267,6 +283,7 @@ def _endpoint_routes(management: Management) -> APIRouter:
     router.add_api_route(f"{ENDPOINTS}/{{name}}/config", update_config, methods=["PUT"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/config:cancel", management.cancel_update, methods=["POST"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/ai-gateway", management.put_gateway, methods=["PUT"])
+    router.add_api_route(f"{ENDPOINTS}/{{name}}/telemetry-config", management.change_telemetry, methods=["PATCH"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/tags", management.change_tags, methods=["PATCH"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/served-models/{{served}}/logs", management.service_log, methods=["GET"])
     router.add_api_route(f"{ENDPOINTS}/{{name}}/served-models/{{served}}/build-logs", management.build_log, methods=["GET"])

@@ -21,6 +21,7 @@ MAX_SEALED_VARIABLES = 2 * MIB  # characters: a secret of 128 KB may stand behin
 MAX_NAME = 63
 MAX_CALLS = 2**31 - 1
 MAX_LIFETIME_S = 730 * 24 * 3_600  # of a token that is made by the API (Databricks' own)
+INFERENCE_TABLE = "TELEMETRY_FEATURE_INFERENCE_TABLE"
 WORKLOAD_TYPES = ["CPU", "CPU_MEDIUM", "CPU_LARGE"]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
@@ -56,6 +57,7 @@ FLAG_SCHEMA = {"enum": [True, False, *_FLAGS]}
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag), WithJsonSchema(FLAG_SCHEMA)]
 _Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Percentage = Annotated[_Whole, Field(ge=0, le=100), _or_digits(minimum=0, maximum=100)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})]
 Calls = Annotated[_Whole, Field(ge=0, le=MAX_CALLS), _or_digits(minimum=0, maximum=MAX_CALLS)]
 Lifetime = Annotated[_Whole, Field(ge=1, le=MAX_LIFETIME_S), _or_digits(minimum=1, maximum=MAX_LIFETIME_S)]
 Minimum = Annotated[_Whole, Field(ge=0), _or_digits(minimum=0, maximum=MAX_CONCURRENCY, multipleOf=4)]
@@ -164,6 +166,22 @@ class GatewayInput(Input):
     fallback_config: dict[str, Any] | None = None
 
 
+class SamplingInput(Input):
+    name: str | None = None
+    sampling_fraction: Fraction | None = None
+
+
+class TelemetryInput(Input):
+    inference_table_config: SamplingInput | None = None
+    table_names: dict[str, Any] | None = None
+    telemetry_profile_id: str | None = None
+    enabled_telemetry_features: list[str] = []
+
+
+class TelemetryChangeInput(Input):
+    telemetry_config: TelemetryInput | None = None
+
+
 class CreateInput(Input):
     name: Name
     config: ConfigInput
@@ -173,7 +191,7 @@ class CreateInput(Input):
     route_optimized: Flag = False
     description: str | None = None
     email_notifications: NotificationsInput | None = None
-    telemetry_config: dict[str, Any] | None = None
+    telemetry_config: TelemetryInput | None = None
 
 
 def parse_create(body: dict[str, Any]) -> CreateInput:
@@ -181,8 +199,6 @@ def parse_create(body: dict[str, Any]) -> CreateInput:
     created = parse(CreateInput, body)
     if created.name.startswith("databricks-"):
         raise ParameterInvalid("Endpoint names must not start with 'databricks-'.")
-    if created.telemetry_config:
-        raise ParameterInvalid("Telemetry configs are not supported; remove 'telemetry_config'.")
     return created
 
 
@@ -250,6 +266,25 @@ def parse_rate_limits(body: dict[str, Any]) -> list[RateLimitInput]:
 
 def parse_gateway(body: dict[str, Any]) -> GatewayInput:
     return parse(GatewayInput, body)
+
+
+def parse_telemetry(body: dict[str, Any]) -> TelemetryInput | None:
+    return parse(TelemetryChangeInput, body).telemetry_config
+
+
+def to_sampling(sent: TelemetryInput | None, table: TableConfig | None) -> float | None:
+    """The share of requests that `table` is to get; None where none is given. Raises ParameterInvalid for what would not be exported."""
+    if sent is None:
+        return None
+    if sent.table_names or sent.telemetry_profile_id:
+        raise ParameterInvalid("Logs, traces and metrics are not exported to tables; remove 'table_names' and 'telemetry_profile_id'.")
+    if set(sent.enabled_telemetry_features) - {INFERENCE_TABLE}:
+        raise ParameterInvalid(f"Only {INFERENCE_TABLE} is supported in 'enabled_telemetry_features'.")
+    sampling = sent.inference_table_config or SamplingInput()
+    if sampling.name and (table is None or sampling.name != table.full_name):
+        logs_to = f"to '{table.full_name}'" if table else "no requests; switch its table on by 'ai_gateway'"
+        raise ParameterInvalid(f"'inference_table_config.name' is '{sampling.name}', and the endpoint logs {logs_to}.")
+    return sampling.sampling_fraction
 
 
 def parse_tags(body: dict[str, Any]) -> TagsInput:

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Response
 from services.shared.errors import RequestRejected
 
 ROUTES = (
-    ("PATCH", "/api/2.0/serving-endpoints/{name}/telemetry-config", "Telemetry configs"),
     ("POST", "/api/2.0/serving-endpoints/pt", "Provisioned throughput endpoints"),
     ("PUT", "/api/2.0/serving-endpoints/pt/{name}/config", "Provisioned throughput endpoints"),
     ("POST", "/api/2.0/external-function", "External functions"),

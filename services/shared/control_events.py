@@ -264,6 +264,7 @@ class EndpointCreated(_Event):
     gateway: dict[str, Any] = {}
     route_optimized: bool = False
     notifications: Notifications | None = None
+    sampling_fraction: float | None = None
     quota: int | None = None
 
 
@@ -340,6 +341,14 @@ class RateLimitsChanged(_Event):
     type: Literal["RateLimitsChanged"] = "RateLimitsChanged"
     endpoint_id: str
     rate_limits: tuple[RateLimit, ...]
+
+
+class SamplingChanged(_Event):
+    """From now on the inference table gets this share of the requests; None: all, as where none was ever set."""
+
+    type: Literal["SamplingChanged"] = "SamplingChanged"
+    endpoint_id: str
+    sampling_fraction: float | None
 
 
 class TopicsSwitched(_Event):
@@ -430,6 +439,7 @@ EndpointEvent = (
     | UpdateCanceled
     | GatewayChanged
     | RateLimitsChanged
+    | SamplingChanged
     | TagsChanged
     | PermissionsChanged
     | NotificationsChanged

@@ -33,6 +33,7 @@ from services.shared.control_events import (
     PrincipalKind,
     RateLimit,
     RateLimitsChanged,
+    SamplingChanged,
     SecretEvent,
     TableConfig,
     TagsChanged,
@@ -113,6 +114,7 @@ class Endpoint:
     stopped: bool = False  # until a config is ready again
     milestones: tuple[Milestone, ...] = ()  # the newest, oldest first
     topics: PublicTopics | None = None  # None: they are not read
+    sampling_fraction: float | None = None  # of its requests that are logged; None: it was never set, and all are
 
     @property
     def serving(self) -> Config | None:
@@ -291,6 +293,8 @@ def _changed(state: ControlState, offset: int, event: EndpointEvent) -> ControlS
             limits = [limit.model_dump(exclude_none=True) for limit in event.rate_limits]
             others = {part: value for part, value in endpoint.gateway.items() if part != "rate_limits"}
             changed = replace(endpoint, gateway=others | ({"rate_limits": limits} if limits else {}), updated_ms=event.at_ms)
+        case SamplingChanged():
+            changed = replace(endpoint, sampling_fraction=event.sampling_fraction, updated_ms=event.at_ms)
         case EntityReady() | EntityFailed():
             changed = _deployment_reported(endpoint, event)
         case _:
@@ -332,6 +336,7 @@ def _created(state: ControlState, event: EndpointCreated) -> Endpoint:
         creator_kind=event.creator_kind,
         grants=(Grant(kind=event.creator_kind, name=event.creator, level="CAN_MANAGE"),),
         notifications=event.notifications,
+        sampling_fraction=event.sampling_fraction,
     )
 
 

@@ -50,6 +50,7 @@ class ScoringRequest:
     key: bytes = b""  # the record's own, carried on to the result; b"" for none
     legacy_model: str = ""  # `name/version`, where the table has the legacy layout, whose rows tell it
     submission: str = ""  # by what its sender knows it: an id of theirs, or where its record lies; carried on to the result
+    sampling_fraction: float = 1.0  # the share of its endpoint's requests that has a table at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Outcome:
     requester: str
     traceparent: str
     legacy: tuple[str, str, str] | None = None  # endpoint name, model name and version, where the table has the legacy layout
+    sampling_fraction: float = 1.0
 
 
 _Types = tuple[type | tuple[type, ...], ...]
@@ -89,6 +91,7 @@ _REPLY_TYPES: _Types = (str, int, str, bytes, int, bool)
 _OUTCOME_TYPES: _Types = (
     *(str, _TEXT_OR_NONE, str, int, int, int, _TEXT_OR_NONE, _TEXT_OR_NONE, list, str, str, str),
     (list, NoneType),
+    float,
 )
 _OLDEST_OUTCOME = 12  # fields; what came later has defaults, so that records of an older version are read
 _CODES, _LEGACY = (Outcome.__match_args__.index(name) for name in ("logging_error_codes", "legacy"))
@@ -128,6 +131,8 @@ def request_headers(request: ScoringRequest) -> list[tuple[str, bytes]]:
         headers.append(("penstock-legacy-model", request.legacy_model.encode()))
     if request.submission:
         headers.append(("penstock-submission", request.submission.encode()))
+    if request.sampling_fraction != 1:
+        headers.append(("penstock-sampling-fraction", repr(request.sampling_fraction).encode()))
     return headers
 
 
@@ -187,7 +192,16 @@ def parse_request(headers: Headers, body: bytes | None, key: bytes | None = None
         key=key or b"",
         legacy_model=optional_header(values, "penstock-legacy-model"),
         submission=optional_header(values, "penstock-submission"),
+        sampling_fraction=_fraction(optional_header(values, "penstock-sampling-fraction")),
     )
+
+
+def _fraction(text: str) -> float:
+    """1.0 where none is given."""
+    try:
+        return float(text) if text else 1.0
+    except ValueError as error:
+        raise EnvelopeInvalid("header penstock-sampling-fraction is not a number") from error
 
 
 def header_text(values: Mapping[str, bytes | None], name: str) -> str:
@@ -242,6 +256,7 @@ def to_outcome(request: ScoringRequest, reply: ScoringReply, client_request_id: 
         requester=request.requester,
         traceparent=request.traceparent,
         legacy=(request.endpoint, *_name_and_version(request.legacy_model)) if request.legacy_model else None,
+        sampling_fraction=request.sampling_fraction,
     )
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -22,6 +23,8 @@ from databricks.sdk.service.serving import (
     ServingEndpointAccessControlRequest,
     ServingEndpointDetailedPermissionLevel,
     ServingEndpointPermissionLevel,
+    TelemetryConfig,
+    TelemetryInferenceTableConfig,
     TrafficConfig,
 )
 from databricks.sdk.service.sql import StatementParameterListItem, StatementState
@@ -259,6 +262,26 @@ def test_a_model_version_that_does_not_exist_is_refused_at_once(stack: Stack, mo
     with stack.client() as client:
         answer = client.post("/api/2.0/serving-endpoints", json=body)
     assert (answer.status_code, answer.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_a_share_of_the_requests_is_logged(stack: Stack, workspace: WorkspaceClient, deploy: Deploy) -> None:
+    endpoint = deploy()
+    half = TelemetryConfig(inference_table_config=TelemetryInferenceTableConfig(sampling_fraction=0.5))
+    shown = workspace.serving_endpoints.patch_telemetry_config(endpoint.name, telemetry_config=half).telemetry_config
+    assert shown
+    assert shown.inference_table_config == TelemetryInferenceTableConfig(f"main.e2e.{endpoint.name}_payload", 0.5)
+    with stack.client() as client:
+        for number in range(60):
+            client.post(endpoint.invocations, json=SPLIT | {"client_request_id": f"half-{number}"}).raise_for_status()
+        assert workspace.serving_endpoints.patch_telemetry_config(endpoint.name).telemetry_config is None
+        found: list[dict[str, Any]] = []
+        while not any(row["id"].startswith("all") for row in found):  # later than the others, so those are there
+            client.post(endpoint.invocations, json=SPLIT | {"client_request_id": f"all-{uuid4()}"}).raise_for_status()
+            sql = f"select client_request_id as id, sampling_fraction as share from main.e2e.{endpoint.name}_payload"
+            found = [json.loads(line) for line in stack.penstock("sql", sql, "--json").stdout.splitlines()]
+    logged = [row["share"] for row in found if row["id"].startswith("half")]
+    assert 10 < len(logged) < 50
+    assert set(logged) == {0.5}
 
 
 def test_sql_reads_the_inference_table(stack: Stack, workspace: WorkspaceClient, deploy: Deploy) -> None:

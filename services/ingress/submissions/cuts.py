@@ -25,6 +25,7 @@ class Cut:
     entity: str
     table: str
     legacy_model: str = ""  # as the envelope's
+    sampling_fraction: float = 1.0
 
 
 def item_id(batch_id: str, cut: Cut) -> str:

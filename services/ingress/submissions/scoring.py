@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from services.ingress.batch_folder import BatchOrder, Progress, leave_progress
 from services.ingress.destinations import Destination, Destinations, NotServing
 from services.ingress.rate_limiter import RateLimiter
+from services.ingress.sampling import is_logged
 from services.ingress.submissions.bulk_producer import BulkProducer, PoolRetired
 from services.ingress.submissions.conclusion import SETTLED
 from services.ingress.submissions.cuts import CUTS, Cut, CutLog, parts_of, read_cuts
@@ -213,9 +214,8 @@ class Scoring:
         with suppress(PoolNotReady, NotServing, RateLimited):
             for item in items:
                 rows, to = item.rows, self._route()
-                cuts.append(
-                    Cut(rows.first, rows.count, item.scored, rows.round, now_ms(), to.pool_id, to.entity, to.table, to.legacy_model)
-                )
+                place = (to.pool_id, to.entity, to.table, to.legacy_model, to.sampling_fraction)
+                cuts.append(Cut(rows.first, rows.count, item.scored, rows.round, now_ms(), *place))
         return cuts
 
     def _route(self) -> Destination:
@@ -235,7 +235,7 @@ class Scoring:
             accepted_at_ms=cut.at_ms,
             deadline_ms=cut.at_ms + self._means.patience_ms,
             reply_to="",
-            table=cut.table,
+            table=cut.table if is_logged(request_id, cut.sampling_fraction) else "",
             content_type=body.content_type,
             traceparent="",
             attempt=1,
@@ -243,6 +243,7 @@ class Scoring:
             results_to=BATCH_RESULTS,
             legacy_model=cut.legacy_model,
             submission=self._batch.batch_id,
+            sampling_fraction=cut.sampling_fraction,
         )
 
     async def _tell(self) -> None:

@@ -11,7 +11,7 @@ import schemathesis
 from services.ingress.access_lists import AccessListInput, ConfInput, ReplaceAccessListInput, UpdateAccessListInput
 from services.ingress.api_document import OPERATIONS, PATH, SCORING, Operation, api_document
 from services.ingress.batch_input import BatchInput
-from services.ingress.payloads import ConfigInput, GatewayInput, NotificationsChangeInput, RateLimitsInput, TagsInput
+from services.ingress.payloads import ConfigInput, GatewayInput, NotificationsChangeInput, RateLimitsInput, TagsInput, TelemetryChangeInput
 from services.ingress.permissions import PermissionsInput
 from services.ingress.registry import Registry
 from services.ingress.secret_scopes import AclInput, CreateScopeInput, PutAclInput, PutSecretInput, ScopeInput, SecretInput
@@ -33,6 +33,7 @@ BODIES: dict[Any, Any] = {  # what each type is answered for with 200
     ConfigInput: {"served_entities": [{"entity_name": "churn", "entity_version": 2}]},
     GatewayInput: {"inference_table_config": {"catalog_name": "main", "schema_name": "ml"}, "rate_limits": [{"calls": 5}]},
     RateLimitsInput: {"rate_limits": [{"calls": "5", "key": "user", "principal": "ada"}]},
+    TelemetryChangeInput: {"telemetry_config": {"inference_table_config": {"sampling_fraction": 0.5}}},
     TagsInput: {"add_tags": [{"key": "team", "value": "a"}, {"key": "bare"}]},
     NotificationsChangeInput: {"email_notifications": {"on_update_failure": ["ops@example.org"]}},
     PermissionsInput: {"access_control_list": [{"group_name": "team", "permission_level": "CAN_VIEW"}]},

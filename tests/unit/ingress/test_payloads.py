@@ -10,18 +10,21 @@ from services.ingress.payloads import (
     parse_gateway,
     parse_rate_limits,
     parse_tags,
+    parse_telemetry,
     to_config_spec,
     to_gateway,
     to_legacy_limits,
     to_rate_limits,
+    to_sampling,
 )
 from services.ingress.variables import Sealing
-from services.shared.control_events import ConfigSpec, Route
+from services.shared.control_events import ConfigSpec, Route, TableConfig
 from services.shared.errors import ParameterInvalid
 
 MODEL = {"entity_name": "main.ml.churn", "entity_version": "3"}
 OLD_MODEL = {"model_name": "churn", "model_version": "3"}
 TABLE = {"catalog_name": "main", "schema_name": "ml"}
+LOGGED = TableConfig(catalog_name="main", schema_name="ml", table_name_prefix="ep")
 
 
 SECRETS = {("s", "k"): "sealed secret", ("s", "long"): "x" * 128 * 1024}
@@ -267,9 +270,40 @@ def test_a_gateway_that_would_not_be_enforced_is_refused(body: dict[str, Any]) -
         to_gateway(parse_gateway(body), "ep")
 
 
-def test_a_telemetry_config_is_refused() -> None:
-    with pytest.raises(ParameterInvalid, match="remove 'telemetry_config'"):
-        parse_create({"name": "ep", "config": {}, "telemetry_config": {"table_names": {}}})
+@pytest.mark.parametrize(
+    ("config", "fraction"),
+    [
+        pytest.param(None, None, id="none takes it back"),
+        pytest.param({}, None, id="an empty one, too"),
+        pytest.param({"inference_table_config": {"sampling_fraction": 0.25}}, 0.25, id="a share"),
+        pytest.param({"inference_table_config": {"sampling_fraction": 0}}, 0.0, id="nothing is logged"),
+        pytest.param({"inference_table_config": {"name": "main.ml.ep_payload", "sampling_fraction": 1}}, 1.0, id="the table by its name"),
+        pytest.param({"enabled_telemetry_features": ["TELEMETRY_FEATURE_INFERENCE_TABLE"]}, None, id="the table alone, as ever"),
+    ],
+)
+def test_a_telemetry_config_tells_which_share_is_logged(config: dict[str, Any] | None, fraction: float | None) -> None:
+    assert to_sampling(parse_telemetry({"telemetry_config": config}), LOGGED) == fraction
+
+
+@pytest.mark.parametrize(
+    ("config", "table", "said"),
+    [
+        pytest.param({"table_names": {"logs_table": "l"}}, LOGGED, "remove 'table_names'", id="logs in a table"),
+        pytest.param({"telemetry_profile_id": "p"}, LOGGED, "and 'telemetry_profile_id'", id="a profile"),
+        pytest.param({"enabled_telemetry_features": ["TELEMETRY_FEATURE_LOGS"]}, LOGGED, "Only TELEMETRY_FEATURE_INF", id="another signal"),
+        pytest.param({"inference_table_config": {"name": "a.b.c"}}, LOGGED, "logs to 'main.ml.ep_payload'", id="another table"),
+        pytest.param({"inference_table_config": {"name": "a.b.c"}}, None, "switch its table on by 'ai_gateway'", id="no table"),
+    ],
+)
+def test_telemetry_that_would_go_nowhere_is_refused(config: dict[str, Any], table: TableConfig | None, said: str) -> None:
+    with pytest.raises(ParameterInvalid, match=said):
+        to_sampling(parse_telemetry({"telemetry_config": config}), table)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.01, "0.5", True])
+def test_a_share_is_a_number_from_none_to_all(fraction: object) -> None:
+    with pytest.raises(ParameterInvalid, match="sampling_fraction"):
+        parse_telemetry({"telemetry_config": {"inference_table_config": {"sampling_fraction": fraction}}})
 
 
 def test_a_tag_cannot_come_and_go_at_once() -> None:

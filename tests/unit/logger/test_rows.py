@@ -54,6 +54,7 @@ def test_an_outcome_becomes_the_twelve_columns_of_databricks_table() -> None:
         pytest.param({"client_request_id": None}, "client_request_id", None, id="no client id is null"),
         pytest.param({"request": None}, "request", None, id="a payload that is too large is null"),
         pytest.param({"logging_error_codes": ("A", "B")}, "logging_error_codes", ["A", "B"], id="error codes are listed"),
+        pytest.param({"sampling_fraction": 0.25}, "sampling_fraction", 0.25, id="the share that is logged"),
         pytest.param({"status": 504}, "status_code", 504, id="a late answer is a row as well"),
     ],
 )

@@ -61,6 +61,7 @@ REQUESTS = st.builds(
     key=st.binary(max_size=9),
     legacy_model=MAYBE,
     submission=MAYBE,
+    sampling_fraction=st.floats(0, 1),
 ).map(lambda request: replace(request, results_partition=len(request.results_to)))  # 0 where no result goes anywhere
 REPLIES = st.builds(ScoringReply, TEXT, st.integers(200, 599), TEXT, st.binary(max_size=50), st.integers(0, 9), st.booleans())
 OUTCOMES = st.builds(
@@ -78,6 +79,7 @@ OUTCOMES = st.builds(
     requester=TEXT,
     traceparent=MAYBE,
     legacy=st.none() | st.tuples(MAYBE, MAYBE, MAYBE),
+    sampling_fraction=st.floats(0, 1),
 )
 # What a header or a pack may hold when somebody else wrote it.
 VALUES = st.recursive(

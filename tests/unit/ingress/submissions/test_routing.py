@@ -9,7 +9,7 @@ from services.ingress.destinations import NotServing
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.submissions.record_ids import id_of_record
 from services.ingress.submissions.routing import Routing
-from services.shared.control_events import EndpointDeleted, EndpointStopped, GatewayChanged, RateLimit, RateLimitsChanged
+from services.shared.control_events import EndpointDeleted, EndpointStopped, GatewayChanged, RateLimit, RateLimitsChanged, SamplingChanged
 from services.shared.endpoints import ControlState, Token
 from services.shared.envelope import ScoringRequest
 from services.shared.errors import EndpointNotFound, PoolNotReady, RateLimited, ServingError
@@ -49,6 +49,23 @@ def test_a_request_gets_what_its_host_and_its_row_need() -> None:
     assert addressed == replace(
         request(1), entity=entity.spec.name, served_entity_id=entity.served_entity_id, table="main.ml.churn_payload"
     )
+
+
+def test_a_share_of_the_requests_is_logged_of_each_entity_and_what_comes_again_is_logged_again() -> None:
+    state = fold(LOGGED, SamplingChanged(endpoint_id="e1", sampling_fraction=0.25, at_ms=6), state=SPLIT)
+    first, again = routing(), routing()
+    addressed = [first.address(request(number), state)[1] for number in range(2_000)]
+    assert addressed == [again.address(request(number), state)[1] for number in range(2_000)]
+    assert {each.sampling_fraction for each in addressed} == {0.25}
+    asked, logged = Counter(each.entity for each in addressed), Counter(each.entity for each in addressed if each.table)
+    assert all(0.18 < logged[entity] / asked[entity] < 0.32 for entity in ("a", "b"))
+
+
+@pytest.mark.parametrize(("fraction", "logged"), [(None, 100), (1.0, 100), (0.0, 0)])
+def test_all_or_none_of_the_requests_are_logged(fraction: float | None, logged: int) -> None:
+    state = fold(LOGGED, SamplingChanged(endpoint_id="e1", sampling_fraction=fraction, at_ms=6), state=SPLIT)
+    everything = routing()
+    assert sum(bool(everything.address(request(number), state)[1].table) for number in range(100)) == logged
 
 
 def test_an_endpoints_limit_holds_and_the_workspaces_is_for_others() -> None:
