@@ -5,7 +5,6 @@ The steps are the pure parts of the way of one request, on a real request and a 
 """
 
 import json
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from services.ingress.admission import QueueLimits, should_refuse
 from services.ingress.destinations import Destination
 from services.ingress.identity import Callers
 from services.ingress.rate_limiter import RateLimiter
-from services.ingress.traffic import choose_partition
+from services.ingress.traffic import PartitionTraffic, choose_partition
 from services.logger.recent_ids import RecentIds
 from services.logger.rows import to_rows
 from services.scorer.answers import Answer, final_reply
@@ -107,7 +106,7 @@ def steps(folder: Path) -> Iterator[Step]:
 def _ingress_steps(request: ScoringRequest, text: bytes) -> Iterator[Step]:
     callers, state = Callers(), ControlState(tokens={sha256(TOKEN.encode()).hexdigest(): Token("t", "admin")})
     report = PoolReport(pool_id="p", wanted=1, ready=1, reason="", lag=3, evaluation_s=0.001, max_replicas=1, at_ms=0)
-    limits, in_flight = QueueLimits(10.0, 4096, 120.0), dict.fromkeys(range(4), 8)
+    limits, traffic = QueueLimits(10.0, 4096, 120.0), {p: PartitionTraffic(8, p, "p-0") for p in range(4)}
     caller = Token("t", "admin")
     limiter, tallies = RateLimiter(Redis(), sys.maxsize, 1), Tallies(Redis())
     plain = Destination("e", "bench", "linear-1", "s", "p", "", ())
@@ -120,7 +119,7 @@ def _ingress_steps(request: ScoringRequest, text: bytes) -> Iterator[Step]:
     yield Step("ingress", "count an answer", lambda: tallies.answered("e", "a", 200))
     yield Step("ingress", "count its time", lambda: tallies.observe("e", "a", LATENCY, 4.2))
     yield Step("ingress", "new_request_id", new_request_id)
-    yield Step("ingress", "choose_partition", lambda: choose_partition((0, 1, 2, 3), in_flight, (random.random(), random.random())))
+    yield Step("ingress", "choose_partition", lambda: choose_partition((0, 1, 2, 3), traffic))
     yield Step("ingress", "request_headers", lambda: request_headers(request))
     yield Step("ingress", "unpack_replies", lambda: unpack_replies(packed), TOGETHER)
 

@@ -119,8 +119,7 @@ class Invocations:
             request = change(request)
         if is_gone(asking.scope):
             raise ClientDisconnect
-        in_flight = self._replies.in_flight_by_partition(destination.pool_id)
-        partition = choose_partition(partitions, in_flight, (random.random(), random.random()))
+        partition = choose_partition(partitions, self._replies.traffic(destination.pool_id))
         return self._replies.expected(request, destination.pool_id, partition, routed_at)
 
     async def send(self, waiting: Waiting) -> None:

@@ -17,11 +17,11 @@ from services.ingress.replies import HOST_GRACE_MS
 from services.ingress.settings import IngressSettings
 from services.shared.clock import now_ms
 from services.shared.endpoints import Token
-from services.shared.envelope import ScoringReply, ScoringRequest, unpack_replies
+from services.shared.envelope import REPLIES, ScoringReply, ScoringRequest, unpack_replies
 from services.shared.errors import LimitExceeded, TryAgainLater
 from services.shared.topics import KEPT_ANSWERS_KEY, idempotency_key, kept_answer
 
-ASKED, REPLY = b"asked", b"p"  # REPLY as hosts name it
+ASKED = b"asked"  # beside it lies what a host answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class KeptAnswers:
         async with _reachable():
             entries: Any = await self._redis.xrange(kept_answer(request_id), count=3)
         asked = next((Asked(**json.loads(fields[ASKED])) for _, fields in entries if ASKED in fields), None)
-        packed = next((fields[REPLY] for _, fields in entries if REPLY in fields), None)
+        packed = next((fields[REPLIES] for _, fields in entries if REPLIES in fields), None)
         return Kept(asked, unpack_replies(packed)[0] if packed else None) if asked else None
 
     async def forget(self, request_id: str, claim: Claim | None) -> None:

@@ -113,3 +113,4 @@ class PoolWatch:
         self._reports = {r.pool_id: r for r in await read_pools(self._redis, list(state.pools))}
         self._table_faults = await read_table_faults(self._redis)
         self._requests.forget_pools(set(state.pools))
+        self._replies.forget_pools(set(state.pools))

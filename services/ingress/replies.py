@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Self
 
 from starlette.requests import ClientDisconnect
 
+from services.ingress.traffic import PartitionTraffic
 from services.shared.clock import now_ms
 from services.shared.envelope import ScoringReply, ScoringRequest
 from services.shared.errors import DeadlineExceeded
@@ -27,6 +29,7 @@ class Waiting:
     request: ScoringRequest
     pool_id: str
     partition: int
+    traffic: PartitionTraffic
     routed_at: int
     reply: asyncio.Future[ScoringReply]
     open_produces: int = 0  # records of it that may still be appended
@@ -61,7 +64,8 @@ class Replies:
     def __init__(self) -> None:
         self._waiting: dict[str, Waiting] = {}
         self._abandoned: set[Waiting] = set()
-        self._by_partition: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        self._traffic: dict[str, dict[int, PartitionTraffic]] = defaultdict(lambda: defaultdict(PartitionTraffic))
+        self._turn = 0
         self._by_pool: dict[str, int] = defaultdict(int)
 
     def __len__(self) -> int:
@@ -69,9 +73,12 @@ class Replies:
 
     def expected(self, request: ScoringRequest, pool_id: str, partition: int, routed_at: int) -> Waiting:
         """From now on the answer of `request` is waited for, until the block ends that enters what this returns."""
-        waiting = Waiting(self, request, pool_id, partition, routed_at, asyncio.get_running_loop().create_future())
+        traffic = self._traffic[pool_id][partition]
+        waiting = Waiting(self, request, pool_id, partition, traffic, routed_at, asyncio.get_running_loop().create_future())
         self._waiting[request.request_id] = waiting
-        self._by_partition[pool_id][partition] += 1
+        self._turn += 1
+        traffic.turn = self._turn
+        traffic.in_flight += 1
         self._by_pool[pool_id] += 1
         return waiting
 
@@ -84,9 +91,11 @@ class Replies:
         self._abandoned.add(waiting)
         self._free_place(waiting)
 
-    def settle(self, reply: ScoringReply) -> None:
+    def settle(self, reply: ScoringReply, replica: str) -> None:
+        """`replica`: who answers, and so owns the partition the request lies in."""
         waiting = self._waiting.get(reply.request_id)
         if waiting is not None and not waiting.reply.done():
+            waiting.traffic.replica = replica
             waiting.reply.set_result(reply)
 
     def expire(self, at_ms: int) -> None:
@@ -111,8 +120,13 @@ class Replies:
     def in_flight_by_pool(self) -> dict[str, int]:
         return dict(self._by_pool)
 
-    def in_flight_by_partition(self, pool_id: str) -> dict[int, int]:
-        return self._by_partition.get(pool_id, {})
+    def traffic(self, pool_id: str) -> Mapping[int, PartitionTraffic]:
+        """By partition; of one without any so far too."""
+        return self._traffic[pool_id]
+
+    def forget_pools(self, live: set[str]) -> None:
+        for pool_id in self._traffic.keys() - live:
+            del self._traffic[pool_id]
 
     def routed_from(self, next_offset: int) -> int:
         """The oldest snapshot a request of this process is still routed by; `next_offset` when nothing waits."""
@@ -121,8 +135,7 @@ class Replies:
     def _free_place(self, waiting: Waiting) -> None:
         if self._waiting.pop(waiting.request.request_id, None) is None:
             return
-        pool_id = waiting.pool_id
-        self._by_partition[pool_id][waiting.partition] -= 1
-        self._by_pool[pool_id] -= 1
-        if not self._by_pool[pool_id]:
-            del self._by_pool[pool_id], self._by_partition[pool_id]
+        waiting.traffic.in_flight -= 1
+        self._by_pool[waiting.pool_id] -= 1
+        if not self._by_pool[waiting.pool_id]:
+            del self._by_pool[waiting.pool_id]

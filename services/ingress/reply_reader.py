@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import chain
 from typing import cast
 
@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.ingress.replies import Replies
-from services.shared.envelope import unpack_replies
+from services.shared.envelope import REPLICA, REPLIES, unpack_replies
 from services.shared.errors import EnvelopeInvalid
 from services.shared.settings import MIB
 from services.shared.topics import reply_stream
@@ -98,9 +98,10 @@ class ReplyReader:
         for batches in cast(StreamEntries, found).values():
             for entry_id, fields in chain.from_iterable(batches):
                 self._last_id = entry_id
-                await self._settle(fields.get(b"p"))
+                await self._settle(fields)
 
-    async def _settle(self, packed: bytes | None) -> None:
+    async def _settle(self, fields: Mapping[bytes, bytes]) -> None:
+        packed, replica = fields.get(REPLIES), fields.get(REPLICA, b"").decode()
         if packed is None:
             return  # the entry that made the stream
         self._untrimmed_bytes += len(packed)
@@ -110,7 +111,7 @@ class ReplyReader:
             log.exception("entry of the reply stream is no pack of replies")
             return
         for count, reply in enumerate(replies, 1):
-            self._replies.settle(reply)
+            self._replies.settle(reply, replica)
             if not count % SETTLED_AT_ONCE:
                 await asyncio.sleep(0)
 

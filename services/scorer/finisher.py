@@ -52,7 +52,8 @@ class Finisher:
     Offsets are committed beside the rounds, for as many of them as there were.
     """
 
-    def __init__(self, pool_id: str, kafka: KafkaSettings, redis: Redis, commit: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, pool_id: str, replica_id: str, kafka: KafkaSettings, redis: Redis, commit: Callable[[], Awaitable[None]]) -> None:
+        self._replica_id = replica_id
         self._outcome_partition = outcome_partition(pool_id, kafka.outcome_partitions)
         self._producer = SafeProducer(kafka)
         self._redis = redis
@@ -130,7 +131,7 @@ class Finisher:
         entries, pause_s = pack_by_stream(replies), FIRST_PAUSE_S
         while True:
             try:
-                await send_replies(self._redis, entries)
+                await send_replies(self._redis, entries, self._replica_id)
                 return
             except (RedisError, OSError) as error:
                 log.warning("replies cannot be sent, trying again", extra={"error": repr(error)})

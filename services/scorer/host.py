@@ -64,6 +64,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
     def __init__(
         self,
         pool_id: str,
+        replica_id: str,
         queue: Queue,
         kafka: KafkaSettings,
         redis: Redis,
@@ -74,7 +75,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._topic = queue.topic
         self._attempts = attempts
         self._evaluator = evaluator
-        self._finisher = Finisher(pool_id, kafka, redis, self._commit)
+        self._finisher = Finisher(pool_id, replica_id, kafka, redis, self._commit)
         self._offsets: dict[TopicPartition, PartitionOffsets] = {}
         self._unseen_from: dict[TopicPartition, int] = {}  # below it, a record may have been delivered before
         self._unanswered: set[Job] = set()

@@ -166,7 +166,8 @@ class Replica:
             log.warning("what is not needed any more cannot be removed", exc_info=True)
 
     def _host(self, queue: Queue, evaluator: Evaluator) -> Host:
-        return Host(self._pool_id, queue, self._settings.kafka, self._redis, Attempts(self._redis), evaluator)
+        replica_id = self._settings.scorer.replica_id
+        return Host(self._pool_id, replica_id, queue, self._settings.kafka, self._redis, Attempts(self._redis), evaluator)
 
     async def _deploy(self, pool: Pool) -> tuple[Evaluator, Evaluator]:
         """Those of online requests, ready, and of bulk work."""

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from redis.asyncio import Redis
 
-from services.shared.envelope import MAX_PACK_BYTES, ScoringReply, pack_replies
+from services.shared.envelope import MAX_PACK_BYTES, REPLICA, REPLIES, ScoringReply, pack_replies
 
-FIELD = b"p"
 LONGEST_STREAM = 10_000  # entries; the reader trims behind itself, this bounds a stream whose reader is slow to die
 
 
@@ -19,14 +18,14 @@ def pack_by_stream(replies: Iterable[tuple[str, ScoringReply]]) -> Mapping[str, 
     return {stream: [pack_replies(pack) for pack in _packs(waiting)] for stream, waiting in by_stream.items()}
 
 
-async def send_replies(redis: Redis, entries: Mapping[str, list[bytes]]) -> None:
+async def send_replies(redis: Redis, entries: Mapping[str, list[bytes]], replica_id: str) -> None:
     """Append to the streams that exist: one that is gone has no reader (R8). Raises RedisError; a repeat is harmless."""
     if not entries:
         return
     async with redis.pipeline(transaction=False) as pipe:
         for stream, packs in entries.items():
             for pack in packs:
-                pipe.xadd(stream, {FIELD: pack}, maxlen=LONGEST_STREAM, approximate=True, nomkstream=True)
+                pipe.xadd(stream, {REPLIES: pack, REPLICA: replica_id}, maxlen=LONGEST_STREAM, approximate=True, nomkstream=True)
         await pipe.execute()
 
 

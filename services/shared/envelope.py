@@ -19,6 +19,7 @@ from services.shared.errors import EnvelopeInvalid
 
 REQUEST_TYPE = "penstock.scoring-request.v1"
 MAX_PACK_BYTES = 1_000_000  # R4: packs stay under 1 MB, what is larger travels alone
+REPLIES, REPLICA = b"p", b"r"  # fields of an entry of a reply stream: a pack, and the id of the replica that answers
 ARRAY_HEADER_BYTES = 5  # the longest MessagePack has
 MAX_LOGGED_BYTES = 1_048_576  # databricks_surface §3.3: over 1 MiB the field is null and its error code is listed
 REQUEST_TOO_LARGE = "MAX_REQUEST_SIZE_EXCEEDED"

@@ -63,9 +63,9 @@ class World:
                 await asyncio.sleep(0.01)
         request = self.sent[number]
         reply = ScoringReply(request.request_id, 200, "application/json", body)
-        await send_replies(self.redis, pack_by_stream((stream, reply) for stream in request.reply_to.split()))
+        await send_replies(self.redis, pack_by_stream((stream, reply) for stream in request.reply_to.split()), "replica")
         if ingress_is_there:
-            self.replies.settle(reply)
+            self.replies.settle(reply, "replica")
 
     def invoke(self, preferences: Preferences, body: bytes = b"{}", caller: Token = ADA) -> "asyncio.Task[Answered]":
         scope: dict[str, Any] = {"type": "http"}

@@ -11,7 +11,7 @@ from services.ingress.admission import QueueLimits, estimate_wait_s, should_refu
 from services.ingress.invocation import Invoked
 from services.ingress.invocations import invoked_by
 from services.ingress.replies import Replies
-from services.ingress.traffic import choose_entity, choose_partition, named_entity
+from services.ingress.traffic import PartitionTraffic, choose_entity, choose_partition, named_entity
 from services.shared.endpoints import Config
 from services.shared.envelope import ScoringReply, ScoringRequest
 from services.shared.errors import DeadlineExceeded, EndpointNotFound
@@ -57,14 +57,48 @@ def test_a_named_entity_needs_no_share() -> None:
     assert refused.value.message == "Endpoint 'churn' has no served model with name 'z'."
 
 
-@given(
-    st.lists(st.integers(0, 99), min_size=1, max_size=16, unique=True), st.dictionaries(st.integers(0, 99), st.integers(0, 9)), DRAWS, DRAWS
+@pytest.mark.parametrize(
+    ("traffic", "chosen"),
+    [
+        pytest.param([(0, 0, ""), (0, 0, "")], 0, id="nothing is known"),
+        pytest.param([(0, 1, ""), (0, 0, "")], 1, id="whose turn it is"),
+        pytest.param([(2, 1, "a"), (1, 2, "b")], 1, id="the replica with less in flight"),
+        pytest.param([(2, 1, "a"), (0, 3, "a"), (1, 4, "b")], 2, id="a replica's partitions count together"),
+        pytest.param([(1, 4, "a"), (0, 2, "a"), (1, 3, "b")], 2, id="of equals the replica whose last turn is longest ago"),
+        pytest.param([(1, 1, "a"), (0, 2, "a"), (9, 0, "b")], 1, id="of its partitions that with less in flight"),
+        pytest.param([(0, 2, "a"), (0, 1, "a"), (9, 0, "b")], 1, id="or the one that waited for its turn"),
+        pytest.param([(3, 1, "a"), (0, 2, "")], 1, id="a partition nobody has answered from"),
+    ],
 )
-def test_the_less_loaded_of_two_drawn_partitions(partitions: list[int], in_flight: dict[int, int], one: float, two: float) -> None:
-    drawn = {partitions[int(draw * len(partitions))] for draw in (one, two)}
-    chosen = choose_partition(partitions, in_flight, (one, two))
-    assert chosen in drawn
-    assert in_flight.get(chosen, 0) == min(in_flight.get(p, 0) for p in drawn)
+def test_where_a_request_goes(traffic: list[tuple[int, int, str]], chosen: int) -> None:
+    partitions = range(len(traffic))
+    assert choose_partition(partitions, {p: PartitionTraffic(*seen) for p, seen in enumerate(traffic)}) == chosen
+
+
+@given(
+    st.dictionaries(st.integers(0, 99), st.tuples(st.integers(0, 9), st.integers(0, 99), st.sampled_from("abc")), min_size=1, max_size=16)
+)
+def test_no_replica_has_less_in_flight_than_the_one_that_is_chosen(seen: dict[int, tuple[int, int, str]]) -> None:
+    loads = Counter[str]()
+    for in_flight, _, replica in seen.values():
+        loads[replica] += in_flight
+    chosen = choose_partition([*seen], {p: PartitionTraffic(*of) for p, of in seen.items()})
+    assert loads[seen[chosen][2]] == min(loads.values())
+
+
+async def test_every_partition_has_its_turn_and_a_new_owner_is_learned() -> None:
+    replies, owners, went = Replies(), dict.fromkeys(range(8), "a"), []
+    for number in range(48):
+        if number == 24:
+            owners |= {4: "b", 5: "b", 6: "b", 7: "b"}
+        partition = choose_partition(range(8), replies.traffic("p"))
+        with replies.expected(request(str(number)), "p", partition, 0):
+            replies.settle(ScoringReply(str(number), 200, "", b""), owners[partition])
+        went.append(owners[partition])
+    assert {p: seen.replica for p, seen in replies.traffic("p").items()} == owners
+    assert went[-8:] in (["a", "b"] * 4, ["b", "a"] * 4)
+    replies.forget_pools({"q"})
+    assert replies.traffic("p") == {}
 
 
 LIMITS = QueueLimits(max_queue_wait_s=10.0, max_in_flight=100, deadline_s=120.0)
@@ -113,14 +147,14 @@ def reply(request_id: str, status: int = 200) -> ScoringReply:
 async def test_the_first_answer_wins_and_strangers_are_dropped() -> None:
     replies = Replies()
     with replies.expected(request("r1"), "p", 0, 5) as waiting:
-        replies.settle(reply("r2"))
+        replies.settle(reply("r2"), "a")
         assert not waiting.reply.done()
         assert replies.unanswered() == [waiting]
-        replies.settle(reply("r1", 200))
-        replies.settle(reply("r1", 500))
+        replies.settle(reply("r1", 200), "a")
+        replies.settle(reply("r1", 500), "a")
         assert (await waiting.reply).status == 200
         assert replies.unanswered() == []
-    replies.settle(reply("r1"))
+    replies.settle(reply("r1"), "a")
     assert len(replies) == 0
 
 
@@ -128,7 +162,7 @@ async def test_what_is_late_by_more_than_its_host_may_be_is_told_so() -> None:
     replies = Replies()
     late, answered = replace(request("r1"), deadline_ms=1_000), replace(request("r2"), deadline_ms=1_000)
     with replies.expected(late, "p", 0, 5) as waiting, replies.expected(answered, "p", 0, 5) as other:
-        replies.settle(reply("r2"))
+        replies.settle(reply("r2"), "a")
         replies.expire(2_999)
         assert not waiting.reply.done()
         replies.expire(3_000)
@@ -159,10 +193,10 @@ async def test_what_is_in_flight_where() -> None:
     with replies.expected(request("r1"), "p", 0, 5), replies.expected(request("r2"), "q", 3, 8):
         with replies.expected(request("r3"), "p", 1, 6):
             assert (len(replies), replies.in_flight("p"), replies.in_flight("q")) == (3, 2, 1)
-            assert dict(replies.in_flight_by_partition("p")) == {0: 1, 1: 1}
-        assert dict(replies.in_flight_by_partition("p")) == {0: 1, 1: 0}
+            assert {p: seen.in_flight for p, seen in replies.traffic("p").items()} == {0: 1, 1: 1}
+        assert {p: seen.in_flight for p, seen in replies.traffic("p").items()} == {0: 1, 1: 0}
         assert replies.routed_from(9) == 5
-    assert (len(replies), replies.in_flight("p"), replies.in_flight_by_partition("p")) == (0, 0, {})
+    assert (len(replies), replies.in_flight("p"), replies.traffic("p")[0].in_flight) == (0, 0, 0)
     assert replies.routed_from(9) == 9
 
 

@@ -95,7 +95,7 @@ class Stream:
         if not self.answers:
             return
         assert self.replies.routed_from(self.state.next_offset) == waiting.routed_at
-        self.replies.settle(ScoringReply(waiting.request.request_id, 200, "application/json", b"{}"))
+        self.replies.settle(ScoringReply(waiting.request.request_id, 200, "application/json", b"{}"), "a")
 
 
 async def test_a_pool_retired_while_its_partitions_were_looked_up_gets_no_request() -> None:
