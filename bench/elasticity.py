@@ -26,7 +26,7 @@ from bench.pool_watch import PoolWatch, Size, Sizes, replica_seconds, wait_for_s
 from bench.systems import Peer, Tuning, python_of, running_peer
 from services.shared.control_events import LANES_PER_REPLICA
 
-PARTS = ("wake", "step", "ramp", "idle", "faults", "deploy", "ray")
+PARTS = ("wake", "ramp", "step", "idle", "faults", "deploy", "ray")
 OF_LINEAR = ("wake", "deploy")  # the others ask for a model whose time is known
 IDLE_TO_ZERO_S = 4.0
 DOWN_INTERVAL_S = 20.0
@@ -116,10 +116,11 @@ def run_parts(bench: Bench, parts: list[str], wakes: int, ramp_s: float, found: 
     if "wake" in parts:
         wake(bench, wakes, found)
         burst(bench, found)
-    if "step" in parts:
-        traces.append(step(bench, found))
     if "ramp" in parts:
         traces.append(ramp(bench, ramp_s, found))
+    if "step" in parts:  # after the ramp: a broker that has just begun compiles itself for a minute of load, on the cores of all
+        bench.sleep()
+        traces.append(step(bench, found))
     if "idle" in parts:
         threshold(bench, found)
     if "faults" in parts:
