@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -87,23 +88,25 @@ class LagReader:
         self._window_s = window_s
         self._flows: dict[Queue, Flow] = {}
 
-    async def of_pool(self, pool: Pool, now: float) -> Lags:
+    async def of_pool(self, pool: Pool) -> Lags:
         partitions = partitions_for(pool.spec.max_replicas)
-        online, bulk = await asyncio.gather(*(self.read(queue, partitions, now) for queue in queues_of(pool.pool_id)))
+        online, bulk = await asyncio.gather(*(self.read(queue, partitions) for queue in queues_of(pool.pool_id)))
         return Lags(online, bulk)
 
-    async def read(self, queue: Queue, partitions: int, now: float) -> int | None:
-        """The queue's lag now; also takes a sample of its flow."""
+    async def read(self, queue: Queue, partitions: int) -> int | None:
+        """The queue's lag now; also takes a sample of its flow, of the moment Kafka was asked: a full machine takes its time."""
         tps = [TopicPartition(queue.topic, p) for p in range(partitions)]
         try:
             async with asyncio.timeout(PATIENCE_S):
                 committed = await self._admin.list_consumer_group_offsets(queue.group)
+                asked_at = time.monotonic()
                 ends: dict[TopicPartition, int] = await self._consumer.end_offsets(tps)
+                sampled_at = (asked_at + time.monotonic()) / 2
                 first: dict[TopicPartition, int] = await self._consumer.beginning_offsets(tps)
         except (KafkaError, TimeoutError):
             log.warning("lag cannot be read", exc_info=True, extra={"topic": queue.topic})
             return None
-        self.flow(queue, now).add(now, sum(ends.values()), self._window_s)
+        self.flow(queue, sampled_at).add(sampled_at, sum(ends.values()), self._window_s)
         # what retention took nobody can read any more: the group's offset may stay before it for ever
         return sum(end - max(first[tp], committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
 

@@ -103,9 +103,13 @@ def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePol
 
 
 def arrivals(seen: PoolObservation, policy: ScalePolicy) -> float:
-    """Requests/s to be ready for: over the rate window, or sooner what fills the pool, or in a panic what has just begun to arrive."""
-    per_s = max(seen.arrivals_per_s, seen.lately_per_s) if is_filled(seen) else seen.arrivals_per_s
-    return max(per_s, seen.recent_per_s) if seen.panicked or in_panic(seen, policy) else per_s
+    """Requests/s to be ready for: over the rate window, or sooner what fills the pool, or in a panic what has just begun to arrive.
+
+    The least of a moment is less than what comes; so in a panic the last seconds count, too.
+    """
+    if seen.panicked or in_panic(seen, policy):
+        return max(seen.arrivals_per_s, seen.recent_per_s, seen.lately_per_s)
+    return max(seen.arrivals_per_s, seen.lately_per_s) if is_filled(seen) else seen.arrivals_per_s
 
 
 def is_filled(seen: PoolObservation) -> bool:

@@ -29,7 +29,7 @@ class RetiringPools:
         if pool.pool_id in self._emptied:
             await self._remove(pool)
             return
-        lag = (await self._lag.of_pool(pool, look.now)).total
+        lag = (await self._lag.of_pool(pool)).total
         processes = look.processes[pool.pool_id]
         match next_step(pool.retired_at, look.ingresses, lag, look.able(pool.pool_id), len(processes)):
             case Step.REFUSE:

@@ -78,7 +78,7 @@ class ServingPool:
     async def keep(self, pool: Pool, look: Look) -> None:
         """Observe, decide and apply once."""
         endpoint = look.state.endpoint_by_id(pool.endpoint_id)
-        lags = await self._lag.of_pool(pool, look.now)
+        lags = await self._lag.of_pool(pool)
         pending = config_in_progress(endpoint, pool)
         seen = self._observe(pool, look, lags)
         if pending is not None:

@@ -51,7 +51,7 @@ async def test_bodies_near_the_limit_come_and_go_beside_small_ones(
         f"{median(alone_s) * 1000:.0f} ms, {len(beside_s)} beside {median(beside_s) * 1000:.0f} ms, at most {max(beside_s) * 1000:.0f} ms",
     )
     assert len(beside_s) >= 10
-    assert median(beside_s) < 0.25
+    assert median(beside_s) < median(large_s)
     sent = len(alone_s) + len(beside_s) + len(large_s)
     assert await eventually(lambda: (rows := _row_count(endpoint)) >= sent and rows) == sent
 
@@ -83,7 +83,7 @@ def test_a_body_over_the_limit_is_refused_and_its_connection_does_not_break(
         assert b"connection: close" in answer_head.lower()
         assert json.loads(answer_body)["error_code"] == "BAD_REQUEST"
     say(capsys, f"{median(took_s) * 1000:.0f} ms, at most {max(took_s) * 1000:.0f} ms")
-    assert median(took_s) < 0.1
+    assert median(took_s) < 1, "no time-out is waited for"
 
 
 @asynccontextmanager

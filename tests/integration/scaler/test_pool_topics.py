@@ -74,12 +74,11 @@ async def commit(kafka: KafkaSettings, pool_id: str, offsets: dict[int, int]) ->
 async def test_lag_is_known_before_the_first_member(kafka: KafkaSettings, admin: AIOKafkaAdminClient, lag: LagReader) -> None:
     pool_id = uuid4().hex
     await PoolTopics(kafka, admin).make(pool_id, 4)
-    assert await lag.read(online_queue(pool_id), 4, now=0.0) == 0
+    assert await lag.read(online_queue(pool_id), 4) == 0
     await append(kafka, pool_id, 10)
-    assert await lag.read(online_queue(pool_id), 4, now=5.0) == 10
-    assert lag.flow(online_queue(pool_id), 5.0).rate() == 2.0
+    assert await lag.read(online_queue(pool_id), 4) == 10
     await commit(kafka, pool_id, {0: 3})
-    assert await lag.read(online_queue(pool_id), 4, now=6.0) == 7
+    assert await lag.read(online_queue(pool_id), 4) == 7
 
 
 async def test_what_retention_took_is_no_lag(kafka: KafkaSettings, admin: AIOKafkaAdminClient, lag: LagReader) -> None:
@@ -88,7 +87,7 @@ async def test_what_retention_took_is_no_lag(kafka: KafkaSettings, admin: AIOKaf
     await PoolTopics(kafka, admin).make(pool_id, 4)
     await append(kafka, pool_id, 10)
     await admin.delete_records({TopicPartition(online_topic(pool_id), 0): RecordsToDelete(before_offset=2)})
-    assert await lag.read(online_queue(pool_id), 4, now=0.0) == 8
+    assert await lag.read(online_queue(pool_id), 4) == 8
 
 
 async def test_making_a_pool_again_keeps_its_offsets(kafka: KafkaSettings, admin: AIOKafkaAdminClient, lag: LagReader) -> None:
@@ -98,7 +97,7 @@ async def test_making_a_pool_again_keeps_its_offsets(kafka: KafkaSettings, admin
     await commit(kafka, pool_id, {0: 2, 1: 1})
     await topics.make(pool_id, 4)
     await topics.recommit(pool_id, 4)
-    assert await lag.read(online_queue(pool_id), 4, now=0.0) == 5
+    assert await lag.read(online_queue(pool_id), 4) == 5
 
 
 async def test_a_removed_pool_leaves_neither_topic_nor_group(kafka: KafkaSettings, admin: AIOKafkaAdminClient) -> None:
@@ -128,8 +127,8 @@ async def test_the_queues_of_a_pool_lag_each_for_itself(kafka: KafkaSettings, ad
     pool_id = uuid4().hex
     await PoolTopics(kafka, admin).make(pool_id, 4)
     await append(kafka, pool_id, 3)
-    assert [await lag.read(queue, 4, now=0.0) for queue in queues_of(pool_id)] == [3, 0]
+    assert [await lag.read(queue, 4) for queue in queues_of(pool_id)] == [3, 0]
 
 
 async def test_lag_of_a_pool_without_topic_is_not_known(lag: LagReader) -> None:
-    assert await lag.read(online_queue(uuid4().hex), 4, now=0.0) is None
+    assert await lag.read(online_queue(uuid4().hex), 4) is None

@@ -40,6 +40,12 @@ STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 
             replace(STEPPED, recent_per_s=150.0, replicas=3, panicked=True, lag=4), ROOMY, Decision(6, "panic"), id="and to its end"
         ),
         pytest.param(
+            replace(STEPPED, recent_per_s=150.0, lately_per_s=190.0, replicas=3, panicked=True, lag=4),
+            ROOMY,
+            Decision(7, "panic"),
+            id="by its last seconds, where its least moment says less",
+        ),
+        pytest.param(
             replace(STEPPED, recent_per_s=55.0, lag=4), ROOMY, Decision(2, "backlog"), id="one that has grown a little by its average"
         ),
         pytest.param(FILLED, ROOMY, Decision(3, "full"), id="a pool that is full grows by what it scores, before the minute knows"),
