@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cpu import HOPS, CpuTimes, cpu_times, hop_costs
+from bench.idle_work import idle_work
 from bench.load import Load, Target, open_loop
 from bench.models import COLUMNS, request_body, saved_model
 from bench.penstock import Stack, own_stack
@@ -57,6 +58,7 @@ class Busy:
 class Found:
     before: Load
     beside: Load
+    beside_idle: Load  # nothing of Penstock's: as many processes as there are cores that only count, behind all others
     after: Load
     alone: Batch
     shared: Batch
@@ -66,9 +68,9 @@ class Found:
     local_per_second: float
     cores: int
 
-    @property
-    def p99_ratio(self) -> float:
-        return self.beside.p99_ms / ((self.before.p99_ms + self.after.p99_ms) / 2)
+    def p99_ratio(self, load: Load) -> float:
+        """To what it is alone."""
+        return load.p99_ms / ((self.before.p99_ms + self.after.p99_ms) / 2)
 
     @property
     def share_of_rest(self) -> float:
@@ -100,16 +102,16 @@ class Meter:
 
 
 def run_bulk(console: Console, oha: Path, model: str, rows: int, per_second: float, seconds: float) -> None:
-    """Online alone, bulk alone, both, online alone again; and the same rows in one process without Penstock."""
+    """Online alone, bulk alone, both, online beside idle work, alone again; and the same rows in one process without Penstock."""
     folder, body, table = saved_model(model, BUILT / "models"), BUILT / "body.json", BUILT / f"rows-{rows}.parquet"
     body.write_bytes(request_body())
     if not table.exists():
         rows_of(rows).to_parquet(table)
-    local = local_per_second(folder, table)
+    local, cores = local_per_second(folder, table), os.cpu_count() or 1
     with own_stack(BULK_SETTINGS) as stack, stack.serving(model, folder) as endpoint:
         target = Target(stack.url(endpoint), body, token=stack.token)
         meter = Meter(stack)
-        console.print("each part takes a while: online alone, bulk alone, both, online alone")
+        console.print("each part takes a while: online alone, bulk alone, both, online beside idle work, online alone")
 
         def online() -> tuple[Load, Busy]:
             meter.start()
@@ -121,9 +123,11 @@ def run_bulk(console: Console, oha: Path, model: str, rows: int, per_second: flo
         alone, bulk_busy = score(stack, endpoint, table, meter)
         shared, (beside, both_busy) = score_beside(stack, endpoint, table, online)
         time.sleep(SETTLE_S)
+        with idle_work(cores):
+            beside_idle, _ = online()
         after, _ = online()
-    cores = os.cpu_count() or 1
-    show(console, model, per_second, Found(before, beside, after, alone, shared, online_busy, bulk_busy, both_busy, local, cores))
+    found = Found(before, beside, beside_idle, after, alone, shared, online_busy, bulk_busy, both_busy, local, cores)
+    show(console, model, per_second, found)
 
 
 def rows_of(count: int) -> pd.DataFrame:
@@ -205,7 +209,8 @@ def show(console: Console, model: str, per_second: float, found: Found) -> None:
     online = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for title in (f"{per_second:g} online requests/s", "p50 ms", "p99 ms", "failed"):
         online.add_column(title, justify="left" if "online" in title else "right")
-    for name, load in (("alone", found.before), ("beside bulk work", found.beside), ("alone, after it", found.after)):
+    loads = {"alone": found.before, "beside bulk work": found.beside, "beside idle work": found.beside_idle, "alone, after it": found.after}
+    for name, load in loads.items():
         online.add_row(name, f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}", str(load.failed))
     bulk = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for title in (f"{found.alone.rows:,} rows of {model}", "rows/s", "s from submission", "rows failed"):
@@ -224,7 +229,8 @@ def show(console: Console, model: str, per_second: float, found: Found) -> None:
         console.print(table)
         console.print()
     console.print(
-        f"online p99 beside bulk work: {found.p99_ratio:.2f} × alone; of {found.cores} cores "
+        f"online p99 beside bulk work: {found.p99_ratio(found.beside):.2f} × alone, beside {found.cores} idle-class processes that only "
+        f"count {found.p99_ratio(found.beside_idle):.2f} ×; of {found.cores} cores "
         f"online alone keeps {found.online_busy.cores:.2f} busy, bulk work alone {found.bulk_busy.cores:.2f}; "
         f"beside online requests it gets {found.share_of_rest:.0%} of what they leave it",
         highlight=False,
