@@ -24,6 +24,7 @@ from bench.places import BUILT
 
 LOCAL_ROWS_AT_ONCE = 10_000  # as Arrow hands them to `mlflow.pyfunc.spark_udf`
 SETTLE_S = 3.0
+WARM_UP_S = 45.0  # a broker that has just begun compiles itself meanwhile, on the cores of all
 PATIENCE_S = 900.0
 BULK_SETTINGS: Mapping[str, str] = {"PENSTOCK_SCALER_IDLE_TO_ZERO_S": "3600"}
 
@@ -118,7 +119,7 @@ def run_bulk(console: Console, oha: Path, model: str, rows: int, per_second: flo
             load = open_loop(oha, target, per_second, seconds)
             return load, meter.busy(load.tool_cpu_s)
 
-        open_loop(oha, target, per_second, SETTLE_S)
+        open_loop(oha, target, per_second, WARM_UP_S)
         before, online_busy = online()
         alone, bulk_busy = score(stack, endpoint, table, meter)
         shared, (beside, both_busy) = score_beside(stack, endpoint, table, online)
