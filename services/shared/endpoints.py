@@ -45,6 +45,7 @@ from services.shared.control_events import (
 from services.shared.errors import AlreadyExists, Conflict, EndpointNotFound, QuotaExceeded, RequestRejected
 from services.shared.milestones import KEPT, Milestone, milestones_of
 from services.shared.secret_scopes import Scopes, apply_secret_event
+from services.shared.table_owners import TableOwner, TableOwners, claim
 
 ADMINS = "admins"  # the group whose members may do everything
 FIRST_ADMIN = "admin"  # whose token `penstock up` makes
@@ -124,14 +125,20 @@ class Endpoint:
     @property
     def table(self) -> TableConfig | None:
         """The inference table requests accepted now are logged to, or None."""
+        captured = self.active.spec.auto_capture if self.active else None
+        config = self._gateway_table or captured
+        return config if config and config.enabled else None
+
+    @property
+    def named_tables(self) -> tuple[str, ...]:
+        """Those it logs to, or will once its pending config serves, switched on or not."""
+        captured = (config.spec.auto_capture for config in (self.active, self.pending) if config)
+        return tuple(table.full_name for table in (self._gateway_table, *captured) if table)
+
+    @property
+    def _gateway_table(self) -> TableConfig | None:
         table = self.gateway.get("inference_table_config")
-        if table:
-            config = TableConfig.model_validate(table)
-        elif self.active and self.active.spec.auto_capture:
-            config = self.active.spec.auto_capture
-        else:
-            return None
-        return config if config.enabled else None
+        return TableConfig.model_validate(table) if table else None
 
     @property
     def logs_legacy_rows(self) -> bool:
@@ -190,6 +197,7 @@ class ControlState:
     scopes: Scopes = field(default_factory=dict)  # of secrets
     access: AccessLists = field(default_factory=AccessLists)
     batches: Batches = field(default_factory=dict)
+    table_owners: TableOwners = field(default_factory=dict)
     verdicts: Mapping[str, RequestRejected | None] = field(default_factory=dict)  # event id → None (accepted) or why not
 
     def endpoint(self, name: str) -> Endpoint:
@@ -427,11 +435,13 @@ def _activated_if_ready(endpoint: Endpoint, at_ms: int | None = None) -> Endpoin
 
 
 def _with_endpoint(state: ControlState, offset: int, endpoint: Endpoint) -> ControlState:
+    owner = TableOwner(endpoint.name, endpoint.creator, endpoint.creator_kind)
+    owners = claim(state.table_owners, endpoint.named_tables, owner, is_admin=endpoint.creator in state.groups.get(ADMINS, ()))
     pools = dict(state.pools)
     if endpoint.update is ConfigUpdate.IN_PROGRESS and endpoint.pending:
         for e in endpoint.pending.entities.values():
             pools.setdefault(e.pool_id, Pool(e.pool_id, endpoint.endpoint_id, endpoint.name, e.spec, endpoint.creator))
-    state = replace(state, endpoints={**state.endpoints, endpoint.name: endpoint}, pools=pools)
+    state = replace(state, endpoints={**state.endpoints, endpoint.name: endpoint}, pools=pools, table_owners=owners)
     return _retire_unused(state, offset)
 
 
