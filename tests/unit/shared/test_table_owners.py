@@ -18,8 +18,8 @@ from services.shared.table_owners import TableOwner
 from tests.unit.shared.control_log import config, fold, ready
 
 TABLE = TableConfig(catalog_name="main", schema_name="ml", table_name_prefix="churn")
-OFF = {"inference_table_config": {**TABLE.model_dump(), "enabled": False}}
-GATEWAY = {"inference_table_config": TABLE.model_dump()}
+OFF: dict[str, object] = {"inference_table_config": {**TABLE.model_dump(), "enabled": False}}
+GATEWAY: dict[str, object] = {"inference_table_config": TABLE.model_dump()}
 ROBOT = PrincipalKind.SERVICE_PRINCIPAL
 
 
