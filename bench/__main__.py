@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench.bulk import run_bulk
 from bench.campaign import MODELS, SYSTEMS, Campaign, Plan
-from bench.elasticity import PARTS, run_elasticity
+from bench.elasticity import PARTS, Lengths, run_elasticity
 from bench.freshness import run_freshness
 from bench.hops import run_hops
 from bench.load import LoadToolMissing
@@ -98,7 +98,7 @@ def elasticity(
     """How a pool follows its load, from zero and back."""
     chosen = _chosen(parts, PARTS)
     prepare(console, ["ray"] if "ray" in chosen else [], with_oha=False)
-    run_elasticity(console, chosen, into, wakes, minutes)
+    run_elasticity(console, chosen, into, Lengths(wakes=wakes, ramp_s=minutes * 60))
 
 
 @app.command()

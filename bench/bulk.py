@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cpu import HOPS, CpuTimes, cpu_times, hop_costs
-from bench.idle_work import idle_work
+from bench.idle_work import idle_work, slowdown_beside_a_busy_core
 from bench.load import Load, Target, open_loop
 from bench.models import COLUMNS, request_body, saved_model
 from bench.penstock import Stack, own_stack
@@ -68,6 +68,7 @@ class Found:
     both_busy: Busy
     local_per_second: float
     cores: int
+    slowdown: float | None  # of a loop, when the processor beside its own is busy
 
     def p99_ratio(self, load: Load) -> float:
         """To what it is alone."""
@@ -108,7 +109,7 @@ def run_bulk(console: Console, oha: Path, model: str, rows: int, per_second: flo
     body.write_bytes(request_body())
     if not table.exists():
         rows_of(rows).to_parquet(table)
-    local, cores = local_per_second(folder, table), os.cpu_count() or 1
+    local, cores, slowdown = local_per_second(folder, table), os.cpu_count() or 1, slowdown_beside_a_busy_core()
     with own_stack(BULK_SETTINGS) as stack, stack.serving(model, folder) as endpoint:
         target = Target(stack.url(endpoint), body, token=stack.token)
         meter = Meter(stack)
@@ -127,7 +128,7 @@ def run_bulk(console: Console, oha: Path, model: str, rows: int, per_second: flo
         with idle_work(cores):
             beside_idle, _ = online()
         after, _ = online()
-    found = Found(before, beside, beside_idle, after, alone, shared, online_busy, bulk_busy, both_busy, local, cores)
+    found = Found(before, beside, beside_idle, after, alone, shared, online_busy, bulk_busy, both_busy, local, cores, slowdown)
     show(console, model, per_second, found)
 
 
@@ -237,5 +238,8 @@ def show(console: Console, model: str, per_second: float, found: Found) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if found.slowdown is not None:
+        told = f"a loop that shares nothing with it takes {found.slowdown:.2f} × as long on one processor while the one beside it counts"
+        console.print(told, highlight=False, soft_wrap=True)
     if not found.batch_lasts:
         console.print("the batch ended before the requests beside it: take more rows, or fewer seconds")

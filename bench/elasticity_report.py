@@ -23,12 +23,13 @@ _BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- end of figures -->)", re
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`holds` is None where nothing was demanded."""
+    """`holds` is None where nothing was demanded. `of_speed`: a machine that is slow enough misses it."""
 
     what: str
     wanted: str
     measured: str
     holds: bool | None
+    of_speed: bool = False
 
     @property
     def mark(self) -> str:

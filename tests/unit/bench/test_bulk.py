@@ -20,6 +20,7 @@ FOUND = Found(
     both_busy=Busy({}),
     local_per_second=500_000.0,
     cores=2,
+    slowdown=1.0,
 )
 
 
