@@ -367,3 +367,13 @@ def test_the_queries_of_the_page_run(path: Path, tmp_path: Path) -> None:
     in_test = [query.replace("main.default.churn_payload", "main.churn.scores_payload") for query in (by_hour, by_plan)]
     assert run_query(tmp_path, in_test[0].replace("current_date - 7", "date '2026-01-01'")).to_pylist()[0]["n"] == 1
     assert sorted(run_query(tmp_path, in_test[1]).to_pylist(), key=str) == [{"plan": "basic", "mean": 2.0}, {"plan": "full", "mean": 4.0}]
+
+
+def test_old_days_are_removed_as_the_page_says_beside_a_writer(path: Path) -> None:
+    writer, (old, recent, later) = InferenceTable(path, SETTINGS), ids(3)
+    writer.append([Delivery(0, 0, replace(outcome(old), accepted_at_ms=1_767_000_000_000))])  # in December 2025
+    writer.append(deliveries(1, recent))
+    [recipe] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    exec(recipe.replace(".penstock/tables/main/default/churn_payload", str(path)))
+    writer.append(deliveries(2, later))
+    assert rows(path) == Counter([recent, later])
