@@ -20,7 +20,7 @@ class LoggerSettings(Section):
     dedupe_max_ids: int = Field(500_000, ge=1_000, description="request ids of one table kept in memory at most, about 120 bytes each")
     compact_commits: int = Field(50, ge=2, description="commits after which a table's small files are merged and its log is checkpointed")
     vacuum_retention_h: float = Field(
-        24, ge=1, description="hours that merged files stay for who still reads them; at least as long as log_retention_h"
+        24, ge=1, description="whole hours that merged files stay for who still reads them; at least as long as log_retention_h"
     )
     log_retention_h: float = Field(
         6,
