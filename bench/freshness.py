@@ -1,29 +1,23 @@
 """How soon a request is a row one can read, and whether a table grows slower with age: `python -m bench freshness`."""
 
-import json
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from bench.load import Load, Target, open_loop
 from bench.models import request_body, saved_model
 from bench.penstock import own_stack
 from bench.places import BUILT
+from bench.table_watch import TableWatch
 from services.logger.settings import LoggerSettings
 from services.logger.table import Delivery, InferenceTable
 from services.shared.envelope import Outcome, new_request_id
 
-LOOK_EVERY_S = 0.25
 WARM_UP_S = 5.0
 SETTLE_S = 15.0
 COMMITS, EDGE, ROWS_A_COMMIT = 2_000, 200, 20
@@ -40,51 +34,6 @@ class Freshness:
     versions: int
 
 
-class Watcher:
-    """Reads what each version of a table adds, as soon as it is there; what compaction only merges is no news."""
-
-    def __init__(self, table: Path) -> None:
-        self._table = table
-        self._stop = Event()
-        self._thread = Thread(target=self._run)
-        self._live: set[str] = set()
-        self._next_version = 0
-        self.ages_s: list[np.ndarray] = []
-        self.most_files = 0
-
-    @property
-    def files(self) -> int:
-        return len(self._live)
-
-    @property
-    def versions(self) -> int:
-        return self._next_version
-
-    def __enter__(self) -> "Watcher":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_EVERY_S):
-            while (log := self._table / "_delta_log" / f"{self._next_version:020}.json").exists():
-                self._read([json.loads(line) for line in log.read_text().splitlines()])
-                self._next_version += 1
-
-    def _read(self, actions: Sequence[dict[str, Any]]) -> None:
-        adds = [action["add"] for action in actions if "add" in action]
-        self._live |= {add["path"] for add in adds}
-        self._live -= {action["remove"]["path"] for action in actions if "remove" in action}
-        self.most_files = max(self.most_files, len(self._live))
-        for add in adds:
-            if add["dataChange"]:
-                times = pq.read_table(self._table / unquote(add["path"]), columns=["request_time"], partitioning=None)["request_time"]
-                self.ages_s.append(time.time() - pc.cast(times, "int64").to_numpy() / 1e6)
-
-
 def run_freshness(console: Console, oha: Path, per_second: float, seconds: float) -> None:
     first, last = commit_times()
     folder, body = saved_model("linear", BUILT / "models"), BUILT / "body.json"
@@ -93,11 +42,11 @@ def run_freshness(console: Console, oha: Path, per_second: float, seconds: float
         target = Target(stack.url(endpoint), body, token=stack.token)
         open_loop(oha, target, per_second, WARM_UP_S)
         table = stack.table_of(endpoint)
-        with Watcher(table) as watcher:
+        with TableWatch(table) as watch:
             load = open_loop(oha, target, per_second, seconds)
             time.sleep(SETTLE_S)
-    ages_s = np.concatenate(watcher.ages_s)
-    show(console, Freshness(load, ages_s, watcher.most_files, watcher.files, watcher.versions), first, last)
+    ages_s = np.concatenate(watch.ages_s)
+    show(console, Freshness(load, ages_s, watch.most_files, watch.files, watch.versions), first, last)
 
 
 def commit_times() -> tuple[Sequence[float], Sequence[float]]:

@@ -28,7 +28,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
     """A broker with the topics that always exist."""
     java = shutil.which("java")
     if java is None or not any(KAFKA_JARS.glob("*.jar")):
-        _missing("Java or Kafka's jars (make setup)")
+        missing("Java or Kafka's jars (make setup)")
     folder, port = tmp_path_factory.mktemp("kafka"), free_port()
     config = prepare_storage(java, folder, port, free_port())
     settings = KafkaSettings(bootstrap=f"{LOOPBACK}:{port}")
@@ -42,7 +42,7 @@ def redis_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSe
     try:
         binary = find_redis()
     except StackFailure as failure:
-        _missing(str(failure))
+        missing(str(failure))
     folder, port = tmp_path_factory.mktemp("redis"), free_port()
     settings = RedisSettings(url=f"redis://{LOOPBACK}:{port}/0")
     with _running(redis_command(binary, prepare_redis(folder, port)), folder, lambda: redis_answers(settings.url)):
@@ -76,7 +76,8 @@ async def _wait_for(server: subprocess.Popen[bytes], answers: Callable[[], Await
         await wait_until(answers_or_dead)
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
+    """Skip on somebody's own machine, fail in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"missing: {what}")
     pytest.skip(f"missing: {what}")

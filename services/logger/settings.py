@@ -19,7 +19,9 @@ class LoggerSettings(Section):
     dedupe_window_s: float = Field(900, gt=0, description="seconds of request ids kept in memory; older ids are looked up in the table")
     dedupe_max_ids: int = Field(500_000, ge=1_000, description="request ids of one table kept in memory at most, about 120 bytes each")
     compact_commits: int = Field(50, ge=2, description="commits after which a table's small files are merged and its log is checkpointed")
-    vacuum_retention_h: float = Field(168, ge=24, description="hours that files replaced by compaction stay for readers of older versions")
+    vacuum_retention_h: float = Field(
+        24, ge=1, description="whole hours that merged files stay for who still reads them; at least as long as log_retention_h"
+    )
     log_retention_h: float = Field(
         6,
         ge=0.1,
@@ -31,6 +33,11 @@ class LoggerSettings(Section):
     stall_s: float = Field(
         60, gt=0, description="seconds without progress on waiting records after which the process ends, to be restarted"
     )
+
+    @property
+    def merged_files_h(self) -> float:
+        """Hours that merged files stay: for as long as a version that has them can be read."""
+        return max(self.vacuum_retention_h, self.log_retention_h)
 
 
 class LoggerServiceSettings(ServiceSettings):

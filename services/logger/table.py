@@ -3,7 +3,6 @@
 All calls block. They belong to one thread at a time and, because delta-rs has threads of its own, to a process that never forks.
 """
 
-import fcntl
 import logging
 import time
 from collections.abc import Iterator, Sequence, Set
@@ -12,21 +11,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from services.logger.recent_ids import RecentIds, Seen, least_id, parse_id
 from services.logger.rows import CURRENT, ID, LEGACY, Layout, received_at
 from services.logger.settings import LoggerSettings
+from services.logger.upkeep import NO_HOOKS, is_due, keep_up, retention_properties, upkeep_lock
 from services.shared.envelope import Outcome
 from services.shared.table_places import LOG, Place, StorageLost, has_version, is_folder, open_table
 
 PROPERTIES = {"delta.appendOnly": "true", "delta.enableChangeDataFeed": "true"}
-NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)  # each lists the whole log after every commit
 COMMIT_RETRIES = 100  # delta-rs' 15 lose commits beside a compactor (traps G)
 GONE = "the table is gone: put it back, or restart the logger, which makes an empty one"
 REBASES = 20  # another writer that beats this one so often in a row holds the partition
@@ -71,17 +69,15 @@ class InferenceTable:
     def __init__(self, path: Place, settings: LoggerSettings, wanted: Layout | None = CURRENT, locks: Path | None = None) -> None:
         """Open the table, or make it with the layout `wanted`, if any; one that is there keeps its own. Raises as `append` does.
 
-        `locks` is a folder that the loggers of a stack share; without one, files of a table in a bucket are not merged.
+        `locks` is a folder that the loggers of a stack share; without one, a table in a bucket has no upkeep.
         """
         self.path = str(path)
-        self._lock_file = merging_lock(self.path, locks)
+        self._lock_file = upkeep_lock(self.path, locks)
         self._settings = settings
-        self._commits = 0
         self._known: dict[int, int | None] = {}
         self._recent: RecentIds | None = None
-        self._vacuumed_at = time.monotonic()
         with _understood():
-            self._table = _open_or_make(self.path, wanted, settings.log_retention_h)
+            self._table = _open_or_make(self.path, wanted, settings)
             self._layout = layout_of(self._table)
 
     def append(self, deliveries: Sequence[Delivery]) -> Appended:
@@ -94,8 +90,10 @@ class InferenceTable:
                 fresh = self._not_logged(deliveries)
                 if not fresh:
                     return Appended(0, len(deliveries))
+                before = self._table.version()
                 if self._write(fresh):
-                    self._maintain()
+                    if is_due(before, self._table.version(), self._settings.compact_commits):
+                        self._keep_up()
                     return Appended(len(fresh), len(deliveries) - len(fresh))
         raise TableBroken(f"another writer went ahead {REBASES} times in a row")
 
@@ -136,24 +134,14 @@ class InferenceTable:
         self._known |= last
         if self._recent is not None:
             self._recent.remember(d.outcome.request_id for d in fresh)
-        self._commits += 1
         return True
 
-    def _maintain(self) -> None:
+    def _keep_up(self) -> None:
         """Keep commits fast: a handle slows down with every commit it has seen (traps G). A failure costs speed, never rows."""
-        if self._commits < self._settings.compact_commits:
-            return
-        self._commits = 0
         try:
             if self._lock_file:
-                merge_files(self._table, self._lock_file)
-            self._table.create_checkpoint()
-            self._table.cleanup_metadata()
-            if time.monotonic() - self._vacuumed_at > self._settings.vacuum_retention_h * 3600 / 7:
-                self._vacuumed_at = time.monotonic()
-                # Never `full`: that deletes files that another writer has not committed yet (delta-rs 3645).
-                self._table.vacuum(retention_hours=int(self._settings.vacuum_retention_h), dry_run=False)
-        except BaseException as error:
+                keep_up(self._table, self.path, self._lock_file, self._settings)
+        except BaseException as error:  # delta-rs' PanicException is no Exception (traps C8)
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             log.warning("table was not compacted, it will be later", extra={"table": self.path, "error": repr(error)})
@@ -201,29 +189,6 @@ class InferenceTable:
         return int((time.time() - self._settings.dedupe_window_s) * 1000)
 
 
-def merging_lock(path: str, locks: Path | None) -> Path | None:
-    """The file that whoever merges the table holds: in its folder or, as a bucket has no locks, in `locks`."""
-    if is_folder(path):
-        return Path(path) / LOG / ".merging.lock"
-    return locks / f"{quote(path, safe='')}.lock" if locks else None
-
-
-def merge_files(table: DeltaTable, lock_file: Path) -> None:
-    """Nothing is done while another process of this node does it.
-
-    delta-rs lets two compactions of the same files both pass [run], whatever retries and `txn` its commit is given: each adds a file of
-    the merged rows, so all of these are doubled. Hence one at a time, of what is there when its turn has come. A process that is
-    stopped in between keeps the lock.
-    """
-    with lock_file.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        table.update_incremental()
-        table.optimize.compact()
-
-
 def is_later(offset: int, logged: int | None) -> bool:
     return logged is None or offset > logged
 
@@ -248,7 +213,7 @@ def first_of_each(deliveries: Sequence[Delivery], recent: RecentIds, in_table: S
     return first
 
 
-def _open_or_make(path: str, wanted: Layout | None, log_retention_h: float) -> DeltaTable:
+def _open_or_make(path: str, wanted: Layout | None, settings: LoggerSettings) -> DeltaTable:
     if (found := open_table(path)) is not None:
         return found
     if wanted is None:
@@ -257,7 +222,7 @@ def _open_or_make(path: str, wanted: Layout | None, log_retention_h: float) -> D
         Path(path).mkdir(parents=True, exist_ok=True)
         if any(entry.name != LOG for entry in Path(path).iterdir()):
             raise TableBroken("the folder holds something that is no Delta table")
-    configuration = PROPERTIES | {"delta.logRetentionDuration": f"interval {round(log_retention_h * 3600)} seconds"}
+    configuration = PROPERTIES | retention_properties(settings)
     try:
         DeltaTable.create(path, wanted.columns, mode="error", partition_by=[wanted.day], configuration=configuration)
     except DeltaError:

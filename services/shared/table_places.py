@@ -52,6 +52,16 @@ def has_version(table: str, version: int) -> bool:
     return bool(_storage(table).get_file_info(commit).is_file)
 
 
+def checkpointed_at(table: str) -> float | None:
+    """When the table's newest checkpoint was written, in seconds since the epoch; None: it has none."""
+    pointer = f"{LOG}/_last_checkpoint"
+    if is_folder(table):
+        written = Path(table) / pointer
+        return written.stat().st_mtime if written.exists() else None
+    found = _storage(table).get_file_info(pointer)
+    return found.mtime.timestamp() if found.is_file else None
+
+
 def list_tables(tables: Place) -> list[str]:
     """Three-level names of the tables there are. Raises StorageLost."""
     if is_folder(tables):

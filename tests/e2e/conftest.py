@@ -22,6 +22,7 @@ from tests.e2e.models import Affine, Unloadable, register
 
 DEPLOY_TIMEOUT_S = 120.0
 CATALOG, SCHEMA = "main", "e2e"
+COMPACT_COMMITS = 10  # so that tables have their upkeep in a test's time
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
         "PENSTOCK_SCALER_IDLE_TO_ZERO_S": "5",
         "PENSTOCK_SCALER_DOWN_INTERVAL_S": "5",
         "PENSTOCK_SCORER_EVALUATION_LIMIT_S": "8",
+        "PENSTOCK_LOGGER_COMPACT_COMMITS": str(COMPACT_COMMITS),
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{collector.port}/v1/traces",
     }
     command = [sys.executable, "-m", "services.cli"]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,11 @@ from deltalake import DeltaTable, write_deltalake
 
 from services.logger.rows import COLUMNS, ID, LEGACY, LEGACY_COLUMNS
 from services.logger.settings import LoggerSettings
-from services.logger.table import Delivery, InferenceTable, TableBroken, merge_files
+from services.logger.table import Delivery, InferenceTable, TableBroken
+from services.logger.upkeep import keep_up
 from services.shared.envelope import new_request_id
 from services.shared.queries import Binding, QueryRefused, run_query
+from services.shared.table_places import LOG
 from tests.unit.logger.outcomes import TYPICAL, outcome
 
 SETTINGS = LoggerSettings(compact_commits=1_000)
@@ -49,6 +50,7 @@ def test_a_new_table_has_the_columns_the_properties_and_its_days_apart(path: Pat
         "delta.appendOnly": "true",
         "delta.enableChangeDataFeed": "true",
         "delta.logRetentionDuration": "interval 21600 seconds",
+        "delta.deletedFileRetentionDuration": "interval 129600 seconds",
     }
     assert made.metadata().partition_columns == ["request_date"]
 
@@ -154,23 +156,62 @@ def test_compaction_keeps_rows_progress_and_later_appends(path: Path) -> None:
     assert InferenceTable(path, SETTINGS).append(deliveries(0, *sent)).rows == 0
 
 
-def replace_settings(**changed: int) -> LoggerSettings:
+def replace_settings(**changed: float) -> LoggerSettings:
     return SETTINGS.model_copy(update=changed)
 
 
-def test_the_log_of_a_table_is_no_longer_than_its_retention(path: Path) -> None:
-    settings = LoggerSettings(compact_commits=5, log_retention_h=0.1)
-    table = InferenceTable(path, settings)
-    log, sent = path / "_delta_log", ids(12)
-    for offset, request_id in enumerate(sent[:10]):
+def an_hour_passes(path: Path) -> None:
+    """For Delta, whose log is as old as its files are."""
+    for entry in (path / LOG).iterdir():
+        hour_before = entry.stat().st_mtime - 3600
+        os.utime(entry, (hour_before, hour_before))
+
+
+@pytest.mark.parametrize("reopened", [pytest.param(True, id="opened anew for each commit"), pytest.param(False, id="open all the time")])
+def test_a_table_and_its_log_stay_small_whoever_commits(path: Path, reopened: bool) -> None:
+    """What was due was kept with the handle: a table with a row every 20 minutes, closed in between, was never compacted, nor vacuumed
+    one that was reopened daily. And of files merged between two vacuums the checkpoints had forgotten most."""
+    commits, every = 300, 10
+    settings = replace_settings(compact_commits=every, log_retention_h=0.1, vacuum_retention_h=0.2)
+    table, sent = InferenceTable(path, settings), ids(commits)
+    most = Counter[str]()
+    for offset, request_id in enumerate(sent):
+        table = InferenceTable(path, settings) if reopened else table
         table.append(deliveries(offset, request_id))
-        hour_ago = time.time() - 3600
-        for entry in log.glob("*.json"):
-            os.utime(entry, (hour_ago, hour_ago))
-    for offset, request_id in enumerate(sent[10:], 10):
-        table.append(deliveries(offset, request_id))
-    assert not (log / f"{0:020}.json").exists()
-    assert InferenceTable(path, settings).append(deliveries(0, *sent)).repeats == 12
+        most |= {
+            "rows' files": len(DeltaTable(path).file_uris()),
+            "files": len(list(path.rglob("*.parquet"))),
+            "log": len(list((path / LOG).iterdir())),
+        }
+        an_hour_passes(path)
+    assert most["rows' files"] <= every + 1
+    assert most["files"] <= 3 * every
+    assert most["log"] <= 3 * every
+    assert rows(path) == Counter(sent)
+    assert InferenceTable(path, settings).append(deliveries(0, *sent)).repeats == commits
+
+
+def test_merged_files_stay_for_their_time_and_go_after_it(path: Path) -> None:
+    settings = replace_settings(compact_commits=5, log_retention_h=0.1, vacuum_retention_h=1)
+    sent = ids(10)
+    for offset, request_id in enumerate(sent[:5]):
+        InferenceTable(path, settings).append(deliveries(offset, request_id))
+    merged = set(path.glob("*/*.parquet")) - {Path(file) for file in DeltaTable(path).file_uris()} - set((path / LOG).iterdir())
+    assert len(merged) == 5
+    soon = settings.model_copy(update={"vacuum_retention_h": 0.5})
+    for offset, request_id in enumerate(sent[5:], 5):
+        InferenceTable(path, soon).append(deliveries(offset, request_id))
+    assert not [file for file in merged if file.exists()]
+    assert rows(path) == Counter(sent)
+
+
+def test_a_table_of_another_setting_takes_the_new_one_beside_a_writer_that_has_it_open(path: Path) -> None:
+    old, new = (InferenceTable(path, replace_settings(compact_commits=5, vacuum_retention_h=hours)) for hours in (24, 72))
+    sent = ids(10)
+    for offset, request_id in enumerate(sent):
+        (new if offset < 5 else old).append(deliveries(offset, request_id, partition=offset // 5))
+        if offset == 4:
+            assert DeltaTable(path).metadata().configuration["delta.deletedFileRetentionDuration"] == "interval 388800 seconds"
     assert rows(path) == Counter(sent)
 
 
@@ -180,8 +221,8 @@ def test_two_writers_that_merge_the_same_files_double_nothing(path: Path) -> Non
     for offset, request_id in enumerate(sent):
         writer.append(deliveries(offset, request_id))
     first, second = DeltaTable(path), DeltaTable(path)
-    merge_files(first, path.with_suffix(".lock"))
-    merge_files(second, path.with_suffix(".lock"))
+    for table in (first, second):
+        keep_up(table, str(path), path.with_suffix(".lock"), SETTINGS)
     assert rows(path) == Counter(sent)
 
 
@@ -326,3 +367,13 @@ def test_the_queries_of_the_page_run(path: Path, tmp_path: Path) -> None:
     in_test = [query.replace("main.default.churn_payload", "main.churn.scores_payload") for query in (by_hour, by_plan)]
     assert run_query(tmp_path, in_test[0].replace("current_date - 7", "date '2026-01-01'")).to_pylist()[0]["n"] == 1
     assert sorted(run_query(tmp_path, in_test[1]).to_pylist(), key=str) == [{"plan": "basic", "mean": 2.0}, {"plan": "full", "mean": 4.0}]
+
+
+def test_old_days_are_removed_as_the_page_says_beside_a_writer(path: Path) -> None:
+    writer, (old, recent, later) = InferenceTable(path, SETTINGS), ids(3)
+    writer.append([Delivery(0, 0, replace(outcome(old), accepted_at_ms=1_767_000_000_000))])  # in December 2025
+    writer.append(deliveries(1, recent))
+    [recipe] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    exec(recipe.replace(".penstock/tables/main/default/churn_payload", str(path)))
+    writer.append(deliveries(2, later))
+    assert rows(path) == Counter([recent, later])

@@ -24,6 +24,7 @@ from services.shared.kafka_clients import new_consumer, new_producer
 from services.shared.readiness import READY_VARIABLE
 from services.shared.settings import KafkaSettings, RedisSettings
 from services.shared.topics import DEAD_LETTERS, OUTCOMES
+from tests.integration.logger.conftest import SmallDisk
 from tests.unit.logger.outcomes import outcome
 
 READY_S = 30.0
@@ -158,13 +159,16 @@ async def test_a_stopped_logger_logs_what_was_produced_before_the_stop_and_exits
 async def test_kill_9_every_few_seconds_loses_and_doubles_nothing(stack: Stack, producer: AIOKafkaProducer) -> None:
     draw = random.Random(2)
     async with load(stack, producer):
+        process = await stack.ready_logger()
+        await stack.logged_up_to_now()
+        process.kill()
+        process.wait()
         for _ in range(6):
             process, descriptor = stack.start_logger()
             await asyncio.sleep(draw.uniform(1.5, 4))  # the fault's own rhythm: some die at their start, some in a commit
             process.kill()
             process.wait()
             os.close(descriptor)
-        assert stack.rows(), "no logger lived long enough to log"
     await stack.ready_logger()
     await stack.all_logged()
 
@@ -213,21 +217,48 @@ async def test_garbage_and_the_rows_of_a_broken_table_go_to_the_dead_letters_and
     await producer.send_and_wait(OUTCOMES, next(pack_outcomes([outcome(lost, broken), outcome(new_request_id(), "")])), partition=1)
     await send(producer, stack, [new_request_id() for _ in range(20)])
     await stack.all_logged()
-    letters = await dead_letters(kafka, [garbage, lost.encode()])
-    assert letters[0] == garbage
-    assert lost.encode() in letters[1]
+    unreadable, quarantined = await dead_letters(kafka, [garbage, lost.encode()])
+    assert unreadable.value == garbage
+    assert unreadable.error.startswith("not a pack")
+    assert lost.encode() in quarantined.value
+    assert "the folder holds something that is no Delta table" in quarantined.error
 
 
-async def dead_letters(kafka: KafkaSettings, holding: list[bytes]) -> list[bytes]:
+async def test_a_full_disk_and_deaths_meanwhile_lose_and_double_nothing(
+    small_disk: SmallDisk, stack: Stack, producer: AIOKafkaProducer
+) -> None:
+    process, log = await stack.ready_logger(), stack.state / "logger-0.log"
+    await send(producer, stack, [new_request_id() for _ in range(20)])
+    await stack.all_logged()
+    small_disk.fill()
+    for _ in range(2):
+        await send(producer, stack, [new_request_id() for _ in range(20)] + stack.sent[:5])
+        await until(lambda: "no space left for inference tables" in log.read_text(), LOGGED_S)
+        process.kill()
+        process.wait()
+        log.unlink()
+        process = await stack.ready_logger()
+    small_disk.free()
+    await stack.all_logged()
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    value: bytes
+    error: str
+
+
+async def dead_letters(kafka: KafkaSettings, holding: list[bytes]) -> list[DeadLetter]:
     """The first dead letter that holds each of these."""
     consumer: AIOKafkaConsumer = new_consumer(kafka, DEAD_LETTERS)
     await consumer.start()
-    found: dict[bytes, bytes] = {}
+    found: dict[bytes, DeadLetter] = {}
     try:
         async with asyncio.timeout(LOGGED_S):
             while len(found) < len(holding):
-                letter = (await consumer.getone()).value or b""
-                found |= {wanted: letter for wanted in holding if wanted in letter and wanted not in found}
+                record = await consumer.getone()
+                letter = DeadLetter(record.value or b"", dict(record.headers)["penstock-error"].decode())
+                found |= {wanted: letter for wanted in holding if wanted in letter.value and wanted not in found}
     finally:
         await consumer.stop()
     return [found[wanted] for wanted in holding]

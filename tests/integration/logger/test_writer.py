@@ -3,8 +3,7 @@
 import asyncio
 import os
 import shutil
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from services.shared.presence import read_table_faults
 from services.shared.redis_clients import new_redis
 from services.shared.settings import KafkaSettings, RedisSettings
 from services.shared.topics import TABLE_FAULTS_KEY
+from tests.integration.logger.conftest import SmallDisk
 from tests.unit.logger.outcomes import outcome
 
 GOOD, BROKEN = "main.churn.good_payload", "main.churn.broken_payload"
@@ -132,19 +132,25 @@ async def test_a_full_disk_is_waited_for_and_costs_no_row(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    "value",
+    ("value", "reason"),
     [
-        pytest.param(b"\x00garbage", id="bytes nobody packed"),
+        pytest.param(b"\x00garbage", "not a pack", id="bytes nobody packed"),
         pytest.param(
-            next(pack_outcomes([outcome(new_request_id(), "main.churn/../../etc.x_payload")])), id="a name that leaves the folder"
+            next(pack_outcomes([outcome(new_request_id(), "main.churn/../../etc.x_payload")])),
+            "a table name that is not catalog.schema.table",
+            id="a name that leaves the folder",
         ),
-        pytest.param(next(pack_outcomes([outcome("", GOOD)])), id="an outcome without id"),
+        pytest.param(next(pack_outcomes([outcome("", GOOD)])), "an outcome without request id", id="an outcome without id"),
     ],
 )
-async def test_what_is_no_outcome_goes_to_the_dead_letters_as_it_came(tmp_path: Path, value: bytes, faults: TableFaults) -> None:
+async def test_what_is_no_outcome_goes_to_the_dead_letters_as_it_came(
+    tmp_path: Path, value: bytes, reason: str, faults: TableFaults
+) -> None:
     letters = KeptLetters()
     await Writer(tmp_path, HASTY, letters, faults).write([Record(0, 0, value, [])])
-    assert [kept for kept, _ in letters.letters] == [value]
+    [(kept, error)] = letters.letters
+    assert kept == value
+    assert reason in error
     assert os.listdir(tmp_path) == []
 
 
@@ -162,36 +168,17 @@ async def test_when_half_of_the_records_are_garbage_nothing_is_put_aside_any_mor
     await asyncio.gather(writing, return_exceptions=True)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB. Making one takes the right to mount, which who runs tests may not have."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "penstock-test", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-async def test_a_disk_that_is_really_full_is_waited_for_until_there_is_space(small_disk: Path, faults: TableFaults) -> None:
-    letters, ballast = KeptLetters(), small_disk / "ballast"
-    writer = Writer(small_disk, HASTY, letters, faults)
+async def test_a_disk_that_is_really_full_is_waited_for_until_there_is_space(small_disk: SmallDisk, faults: TableFaults) -> None:
+    letters = KeptLetters()
+    writer = Writer(small_disk.folder, HASTY, letters, faults)
     await writer.write([record(0, GOOD)])
-    with ballast.open("wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(b"x" * 4096)
-            except OSError:
-                break
+    small_disk.fill()
     writing = asyncio.create_task(writer.write([record(1, GOOD, GOOD)]))
     async with asyncio.timeout(20):
         while not writer.trouble:
             await asyncio.sleep(0.01)
     assert not writing.done()
-    ballast.unlink()
+    small_disk.free()
     async with asyncio.timeout(20):
         await writing
-    assert (count(small_disk, GOOD), letters.letters, writer.trouble) == (3, [], "")
+    assert (count(small_disk.folder, GOOD), letters.letters, writer.trouble) == (3, [], "")
