@@ -76,7 +76,7 @@ class Invocations:
         self._cancellations = cancellations
         self._limiter = limiter
         self._tallies = tallies
-        self._kept = KeptInvocations(kept, self, settings.async_deadline_s)
+        self._kept = KeptInvocations(kept, self, settings)
         self._callers = Callers()
         self._queriers = Queriers()
         self._destinations = Destinations()

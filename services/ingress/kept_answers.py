@@ -1,6 +1,7 @@
 """Answers that outlive their connection, in Redis: a stream for each, with who asked in its first entry and the answer behind it.
 
-Hosts append to it as to the stream of an ingress, so an answer is kept whatever becomes of the process that took the request.
+Hosts answer to it as to the stream of an ingress, so an answer is kept whatever becomes of the process that took the request. Who has a
+key is decided, and what is kept is counted, in Redis by scripts (`shared/kept_answers.py`).
 """
 
 import json
@@ -8,20 +9,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NoReturn
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from services.ingress.http_errors import error_response
 from services.ingress.replies import HOST_GRACE_MS
 from services.ingress.settings import IngressSettings
 from services.shared.clock import now_ms
 from services.shared.endpoints import Token
 from services.shared.envelope import REPLIES, ScoringReply, ScoringRequest, unpack_replies
 from services.shared.errors import LimitExceeded, TryAgainLater
-from services.shared.topics import KEPT_ANSWERS_KEY, idempotency_key, kept_answer
+from services.shared.kept_answers import ACCEPTED, ASKED, FORGET, OPEN, UNKEPT_BYTES, Room, pack_counted
+from services.shared.topics import KEPT_ROOM, idempotency_key, kept_answer, kept_room_of
 
-ASKED = b"asked"  # beside it lies what a host answers
+COUNTED_STEPS = 24  # an answer counts up to a 24th of its time longer than it is kept: so much is forgotten at once
+TRY_AGAIN = (429, 503)
+
+
+class NoRoom(TryAgainLater):
+    """As many answers, or bytes of them, are kept as the workspace or the caller may have, for `retry_after_s` from now at least."""
+
+    code = "REQUEST_LIMIT_EXCEEDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +70,15 @@ def asked_by(caller: Token, request: ScoringRequest) -> Asked:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`reply` None: there is no answer yet."""
+    """`reply` None: there is no answer yet. `is_accepted`: its record is in the log; told of a request with a key alone."""
 
     asked: Asked
     reply: ScoringReply | None
+    is_accepted: bool
+
+    def may_be_scored_again(self, at_ms: int) -> bool:
+        """For a retry with its key: it was told to try again, or no host ever answered. Whatever else was answered is the answer."""
+        return self.asked.is_too_late(at_ms) if self.reply is None else self.reply.status in TRY_AGAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,47 +100,80 @@ class KeptAnswers:
 
     def __init__(self, redis: Redis, settings: IngressSettings) -> None:
         self._redis = redis
-        self._kept_s = int(settings.answer_kept_s)
-        self._most = settings.max_kept_answers
+        self._kept_ms = int(settings.answer_kept_s * 1000)
+        self._all = Room(KEPT_ROOM, settings.max_kept_answers, settings.max_kept_bytes)
+        self._share = settings.kept_share
 
-    async def claim(self, claim: Claim, request_id: str) -> tuple[str, str]:
-        """Request id and fingerprint of the first request with this key: those given, if it is this one."""
-        name = idempotency_key(claim.key)
+    async def first(self, claim: Claim) -> tuple[Kept, str] | None:
+        """What is kept of the request that has the key, and its fingerprint. None: the key is free."""
         async with _reachable():
-            mine = await self._redis.set(name, f"{request_id} {claim.fingerprint}", nx=True, ex=self._kept_s)
-            first: Any = None if mine else await self._redis.get(name)
-        if first is None:
-            return request_id, claim.fingerprint
-        found_id, _, fingerprint = first.decode().partition(" ")
-        return found_id, fingerprint
+            value: Any = await self._redis.get(idempotency_key(claim.key))
+        if value is None:
+            return None
+        request_id, _, fingerprint = value.decode().partition(" ")
+        kept = await self.look(request_id)
+        return (kept, fingerprint) if kept else None
 
-    async def open(self, asked: Asked) -> None:
-        """From now on its answer is kept. Raises also LimitExceeded; of calls at the same moment each may be the one too many."""
-        name, ends_ms = kept_answer(asked.request_id), asked.accepted_at_ms + self._kept_s * 1000
+    async def open(self, asked: Asked, claim: Claim | None, instead_of: str = "") -> bool:
+        """From now on its answer is kept, and the key is its own. False: another request has the key, which is not `instead_of`.
+
+        Raises also NoRoom.
+        """
+        ends_ms, step_ms = asked.accepted_at_ms + self._kept_ms, self._kept_ms // COUNTED_STEPS
+        at_ms, rooms = now_ms(), [self._all, self._room_of(asked)]
+        counted = pack_counted(-(-ends_ms // step_ms) * step_ms, rooms)
+        value = f"{asked.request_id} {claim.fingerprint}" if claim else ""
+        keys, values = _keys(asked.request_id, claim), (json.dumps(asdict(asked)), counted, at_ms, self._kept_ms, value, instead_of)
+        word, *full = await self._run(OPEN, keys, *values, kept_answer(""))
+        if word == b"full":
+            _refuse(rooms[full[0] - 1], is_own=full[0] == 2, retry_after_s=full[1] / 1000)
+        return bool(word == b"opened")
+
+    async def accept(self, request_id: str) -> None:
+        """Its record is acknowledged: whoever comes with the same key may be told so."""
         async with _reachable():
-            await self._redis.zremrangebyscore(KEPT_ANSWERS_KEY, "-inf", now_ms())
-            if await self._redis.zcard(KEPT_ANSWERS_KEY) >= self._most:
-                raise LimitExceeded(f"{self._most} answers are kept at most: ask without 'Prefer' and 'Idempotency-Key', or later.")
-            async with self._redis.pipeline(transaction=True) as commands:
-                commands.xadd(name, {ASKED: json.dumps(asdict(asked))})
-                commands.expire(name, self._kept_s)
-                commands.zadd(KEPT_ANSWERS_KEY, {asked.request_id: ends_ms})
-                await commands.execute()
+            await self._redis.xadd(kept_answer(request_id), {ACCEPTED: b"1"}, nomkstream=True)
 
     async def look(self, request_id: str) -> Kept | None:
         """None: it never was, or is kept no more."""
         async with _reachable():
-            entries: Any = await self._redis.xrange(kept_answer(request_id), count=3)
-        asked = next((Asked(**json.loads(fields[ASKED])) for _, fields in entries if ASKED in fields), None)
-        packed = next((fields[REPLIES] for _, fields in entries if REPLIES in fields), None)
-        return Kept(asked, unpack_replies(packed)[0] if packed else None) if asked else None
+            entries: Any = await self._redis.xrange(kept_answer(request_id))
+        fields = {name: value for _, entry in entries for name, value in entry.items()}
+        if ASKED not in fields:
+            return None
+        reply = unpack_replies(fields[REPLIES])[0] if REPLIES in fields else None
+        if UNKEPT_BYTES in fields:
+            reply = _unkept(request_id, int(fields[UNKEPT_BYTES]))
+        return Kept(Asked(**json.loads(fields[ASKED])), reply, ACCEPTED in fields)
 
     async def forget(self, request_id: str, claim: Claim | None) -> None:
-        """Nothing was accepted: whoever comes with the same key again is the first."""
-        async with _reachable(), self._redis.pipeline(transaction=True) as commands:
-            commands.delete(kept_answer(request_id), *([idempotency_key(claim.key)] if claim else []))
-            commands.zrem(KEPT_ANSWERS_KEY, request_id)
-            await commands.execute()
+        """Nothing was accepted: whoever comes with the same key again is the first. A key that is another request's by now stays."""
+        await self._run(FORGET, _keys(request_id, claim), request_id)
+
+    def _room_of(self, asked: Asked) -> Room:
+        owner = sha256(json.dumps([asked.owner, asked.owner_kind]).encode()).hexdigest()
+        most_answers, most_bytes = (max(1, int(most * self._share)) for most in (self._all.most_answers, self._all.most_bytes))
+        return Room(kept_room_of(owner), most_answers, most_bytes)
+
+    async def _run(self, script: str, keys: list[str], *values: str | int) -> Any:
+        async with _reachable():
+            return await self._redis.eval(script, len(keys), *keys, *values)
+
+
+def _keys(request_id: str, claim: Claim | None) -> list[str]:
+    return [kept_answer(request_id)] + ([idempotency_key(claim.key)] if claim else [])
+
+
+def _refuse(room: Room, *, is_own: bool, retry_after_s: float) -> NoReturn:
+    whose = "of this caller" if is_own else "of the workspace"
+    most = f"{room.most_answers} answers or {room.most_bytes} bytes of them are kept {whose} at most"
+    raise NoRoom(f"{most}: ask without 'Prefer' and 'Idempotency-Key', or later.", retry_after_s)
+
+
+def _unkept(request_id: str, size_bytes: int) -> ScoringReply:
+    words = f"The request was scored, but there was no room left to keep its answer of {size_bytes} bytes."
+    response = error_response(LimitExceeded.code, words)
+    return ScoringReply(request_id, response.status_code, "application/json", bytes(response.body))
 
 
 @asynccontextmanager

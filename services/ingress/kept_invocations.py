@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -17,10 +18,11 @@ from services.ingress.invocation import Answered, Asking
 from services.ingress.kept_answers import Asked, Claim, KeptAnswers, asked_by, claim_of
 from services.ingress.permissions import Guard, guarded
 from services.ingress.preferences import Preferences
-from services.ingress.replies import Waiting
+from services.ingress.replies import HOST_GRACE_MS, Waiting
+from services.ingress.settings import IngressSettings
 from services.shared.clock import now_ms
 from services.shared.endpoints import ControlState, Endpoint, Token
-from services.shared.envelope import ScoringReply, ScoringRequest, new_request_id
+from services.shared.envelope import ScoringReply, ScoringRequest
 from services.shared.errors import DeadlineExceeded, KeyReused, RequestRejected, TryAgainLater
 from services.shared.event_log import EventLog
 from services.shared.rights import Level, level_of
@@ -28,7 +30,6 @@ from services.shared.topics import kept_answer
 
 PREFIXES = ("/serving-endpoints/{name}", "/api/2.0/serving-endpoints/{name}")
 LOOK_EVERY_S = 0.1
-OPENED_WITHIN_S = 1.0  # by whoever has the key; after it another takes its place
 RETRY_AFTER_S = b"1"
 TOO_LATE = "No answer came before the deadline; whether the model was evaluated is not known."
 
@@ -54,77 +55,98 @@ class Sending(Protocol):
 
 
 class KeptInvocations:
-    def __init__(self, kept: KeptAnswers, sending: Sending, async_deadline_s: float) -> None:
+    """A key and the stream of the answer are opened at once, before anything is sent: of all who come with one key, over all
+    processes, one sends, and the others follow it (`KeptAnswers.open`).
+    """
+
+    def __init__(self, kept: KeptAnswers, sending: Sending, settings: IngressSettings) -> None:
         self._kept = kept
         self._sending = sending
-        self._async_deadline_ms = int(async_deadline_s * 1000)
+        self._async_deadline_ms = int(settings.async_deadline_s * 1000)
+        self._patience_ms = int((settings.deadline_s + settings.wake_allowance_s) * 1000)
 
     async def invoke(self, asking: Asking, preferences: Preferences) -> Answered:
         """Raises as an invocation does, and KeyReused."""
-        endpoint_id, request_id = self._sending.endpoint_of(asking), new_request_id()
+        endpoint_id, began_ms = self._sending.endpoint_of(asking), now_ms()
         if not preferences.key:
-            return await self._ask(asking, preferences, request_id, None)
+            answered = await self._ask(asking, preferences, None)
+            assert answered, "without a key nobody can come before"
+            return answered
         claim = claim_of(asking.caller, endpoint_id, preferences.key, asking.invoked.served, asking.content_type, asking.body)
-        first_id, fingerprint = await self._kept.claim(claim, request_id)
-        if fingerprint != claim.fingerprint:
-            raise KeyReused("This 'Idempotency-Key' came with another request before.")
-        followed = await self._follow(first_id, claim, preferences, asking.scope) if first_id != request_id else None
-        return followed or await self._ask(asking, preferences, first_id, claim)
+        while True:
+            first, fingerprint = await self._kept.first(claim) or (None, claim.fingerprint)
+            if fingerprint != claim.fingerprint:
+                raise KeyReused("This 'Idempotency-Key' came with another request before.")
+            if first is None:
+                answered = await self._ask(asking, preferences, claim)
+            elif first.may_be_scored_again(began_ms):
+                answered = await self._ask(asking, preferences, claim, instead_of=first.asked.request_id)
+            else:
+                answered = await self._follow(first.asked.request_id, preferences, asking.scope, began_ms)
+            if answered:
+                return answered
 
-    async def _ask(self, asking: Asking, preferences: Preferences, request_id: str, claim: Claim | None) -> Answered:
-        patience_ms = self._async_deadline_ms if preferences.is_async else 0
-
-        def kept(request: ScoringRequest) -> ScoringRequest:
-            deadline_ms = max(request.deadline_ms, request.accepted_at_ms + patience_ms)
-            reply_to = f"{request.reply_to} {kept_answer(request_id)}"
-            return replace(request, request_id=request_id, deadline_ms=deadline_ms, reply_to=reply_to)
-
-        is_sent = False
-        try:
-            with await self._sending.expect(asking, kept) as waiting:
-                await self._kept.open(asked_by(asking.caller, waiting.request))
+    async def _ask(self, asking: Asking, preferences: Preferences, claim: Claim | None, instead_of: str = "") -> Answered | None:
+        """None: another request has the key by now, and nothing was sent."""
+        with await self._sending.expect(asking, partial(self._kept_request, preferences)) as waiting:
+            request, is_sent = waiting.request, False
+            try:
+                if not await self._kept.open(asked_by(asking.caller, request), claim, instead_of):
+                    return None
                 await self._sending.send(waiting)
                 is_sent = True
                 return await self._answer(waiting, asking, preferences)
-        except BaseException as error:
-            if not is_sent or isinstance(error, TryAgainLater):  # nothing was accepted
-                await self._forget(request_id, claim)
-            raise
+            except BaseException as error:
+                if not is_sent or isinstance(error, TryAgainLater):  # nothing was accepted
+                    await self._forget(request.request_id, claim)
+                raise
+
+    def _kept_request(self, preferences: Preferences, request: ScoringRequest) -> ScoringRequest:
+        patience_ms = self._async_deadline_ms if preferences.is_async else 0
+        deadline_ms = max(request.deadline_ms, request.accepted_at_ms + patience_ms)
+        return replace(request, deadline_ms=deadline_ms, reply_to=f"{request.reply_to} {kept_answer(request.request_id)}")
 
     async def _answer(self, waiting: Waiting, asking: Asking, preferences: Preferences) -> Answered:
-        """A caller who hangs up may come again, so the work goes on."""
-        request = waiting.request
-        watch(asking.scope, waiting.hang_up)
+        """A caller who hangs up may come again, so the work goes on: whatever becomes of the caller, this lasts until the record is
+        acknowledged, and is produced again where need be, or there is an answer.
+        """
+        request, gone = waiting.request, asyncio.get_running_loop().create_future()
+        either: list[asyncio.Future[Any]] = [waiting.reply, gone]
+        watch(asking.scope, partial(gone.set_result, None))
         try:
-            if preferences.is_async:
-                await waiting.produced()
-                await asyncio.wait([waiting.reply], timeout=preferences.wait_s)
-                if not waiting.reply.done():
-                    return accepted(asked_by(asking.caller, request))
-            return Answered(request.request_id, request.endpoint_id, request.entity, await waiting.reply)
-        except ClientDisconnect:
-            await waiting.produced()
-            raise
+            await waiting.accepted()
+            if preferences.key and not waiting.reply.done():
+                await self._tell_accepted(request.request_id)
+            patience_s = preferences.wait_s if preferences.is_async else None
+            await asyncio.wait(either, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.reply.done():
+                return Answered(request.request_id, request.endpoint_id, request.entity, waiting.reply.result())
+            if gone.done():
+                raise ClientDisconnect
+            return accepted(asked_by(asking.caller, request))
         finally:
             unwatch(asking.scope)
 
-    async def _follow(self, request_id: str, claim: Claim, preferences: Preferences, scope: Scope) -> Answered | None:
-        """What comes, or came, of the first request with this key. None: it was never opened, since who had the key died."""
-        began_ms = now_ms()
-        while True:
-            kept, waited_s = await self._kept.look(request_id), (now_ms() - began_ms) / 1000
-            if kept is None and waited_s > OPENED_WITHIN_S:
-                return None
-            if kept and kept.reply:
+    async def _follow(self, request_id: str, preferences: Preferences, scope: Scope, began_ms: int) -> Answered | None:
+        """What comes, or came, of the first request with this key. None: it was not accepted, so that the key is free."""
+        while kept := await self._kept.look(request_id):
+            at_ms = now_ms()
+            if kept.reply:
                 return replayed(kept.asked, kept.reply)
-            if kept and kept.asked.is_too_late(now_ms()):
-                await self._forget(request_id, claim)
+            if kept.asked.is_too_late(at_ms) or at_ms > began_ms + self._patience_ms + HOST_GRACE_MS:
                 raise DeadlineExceeded(TOO_LATE)
-            if kept and preferences.is_async and waited_s >= preferences.wait_s:
+            if kept.is_accepted and preferences.is_async and at_ms >= began_ms + preferences.wait_s * 1000:
                 return accepted(kept.asked)
             if is_gone(scope):
                 raise ClientDisconnect
             await asyncio.sleep(LOOK_EVERY_S)
+        return None
+
+    async def _tell_accepted(self, request_id: str) -> None:
+        try:
+            await self._kept.accept(request_id)
+        except TryAgainLater:
+            log.warning("that a request was accepted cannot be told", extra={"request_id": request_id})
 
     async def _forget(self, request_id: str, claim: Claim | None) -> None:
         try:

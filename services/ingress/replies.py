@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Self
+from typing import Any, Self
 
 from starlette.requests import ClientDisconnect
 
@@ -33,7 +33,9 @@ class Waiting:
     routed_at: int
     reply: asyncio.Future[ScoringReply]
     open_produces: int = 0  # records of it that may still be appended
+    is_acknowledged: bool = False  # one of them is in the log
     _closed: asyncio.Future[None] | None = None
+    _accepted: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +52,18 @@ class Waiting:
         self.open_produces -= 1
         if not self.open_produces and self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
+
+    def acknowledge(self) -> None:
+        self.is_acknowledged = True
+        if self._accepted is not None and not self._accepted.done():
+            self._accepted.set_result(None)
+
+    async def accepted(self) -> None:
+        """Returns once Kafka has acknowledged a record of it, or `reply` is done: with what came of it, or why it was not accepted (R1)."""
+        if not self.is_acknowledged:
+            self._accepted = asyncio.get_running_loop().create_future()
+            either: list[asyncio.Future[Any]] = [self._accepted, self.reply]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     async def produced(self) -> None:
         """Returns when no record of it is under way any more."""

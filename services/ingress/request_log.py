@@ -132,6 +132,8 @@ class RequestLog:
         waiting.produce_ended()
         error = None if sent.cancelled() else sent.exception()
         if error is None:
+            if not sent.cancelled():
+                waiting.acknowledge()
             return
         log.warning("record was not acknowledged", extra={"error": repr(error), "request_id": waiting.request.request_id})
         if isinstance(error, _REFUSALS) and waiting.request.attempt == 1 and not waiting.reply.done():

@@ -53,7 +53,13 @@ class IngressSettings(Section):
     answer_kept_s: float = Field(
         86_400, ge=60, le=604_800, description="seconds an answer is kept that was asked for with respond-async or an Idempotency-Key"
     )
-    max_kept_answers: int = Field(10_000, ge=1, description="answers kept in Redis at most, by the whole workspace")
+    max_kept_answers: int = Field(
+        100_000, ge=1, description="answers kept in Redis at most, by the whole workspace, some 1 KiB each beside theirs"
+    )
+    max_kept_bytes: int = Field(
+        GIB, ge=1, description="bytes of kept answers in Redis at most, by the whole workspace; one answer may exceed it"
+    )
+    kept_share: float = Field(0.25, gt=0, le=1, description="share of max_kept_answers and of max_kept_bytes that one caller may take")
     max_in_flight: int = Field(4096, ge=1, description="requests one process keeps waiting at most, whatever the estimate says")
 
 

@@ -5,7 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from redis.asyncio import Redis
 
+from services.shared.clock import now_ms
 from services.shared.envelope import MAX_PACK_BYTES, REPLICA, REPLIES, ScoringReply, pack_replies
+from services.shared.kept_answers import ANSWER
+from services.shared.topics import kept_answer
 
 LONGEST_STREAM = 10_000  # entries; the reader trims behind itself, this bounds a stream whose reader is slow to die
 
@@ -25,7 +28,10 @@ async def send_replies(redis: Redis, entries: Mapping[str, list[bytes]], replica
     async with redis.pipeline(transaction=False) as pipe:
         for stream, packs in entries.items():
             for pack in packs:
-                pipe.xadd(stream, {REPLIES: pack, REPLICA: replica_id}, maxlen=LONGEST_STREAM, approximate=True, nomkstream=True)
+                if stream.startswith(kept_answer("")):
+                    pipe.eval(ANSWER, 1, stream, pack, replica_id, now_ms())  # it counts, and the first is kept
+                else:
+                    pipe.xadd(stream, {REPLIES: pack, REPLICA: replica_id}, maxlen=LONGEST_STREAM, approximate=True, nomkstream=True)
         await pipe.execute()
 
 

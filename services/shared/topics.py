@@ -21,7 +21,7 @@ SUBMISSIONS_GROUP = "penstock.submissions"  # as the scaler's
 BATCHES_GROUP = "penstock.batches"  # how far the results of batches were read; it has no members
 LOGGER_GROUP = "penstock.logger"
 
-KEPT_ANSWERS_KEY = "penstock:answers"  # sorted set: request id → when its answer is kept no more, in epoch ms
+KEPT_ROOM = "penstock:kept-room"  # hash: how much is kept of answers, and until when (`kept_answers.py`)
 INGRESSES_KEY = "penstock:ingresses"  # hash: ingress id → IngressReport
 TABLE_FAULTS_KEY = "penstock:table-faults"  # hash: catalog.schema.table → why it cannot be written
 NUDGE_CHANNEL = "penstock:nudge"  # pub/sub, best effort: pool ids with a request and no replica; lag stays the truth
@@ -108,6 +108,10 @@ def pool_events_key(pool_id: str) -> str:
 
 def kept_answer(request_id: str) -> str:
     return f"penstock:answer:{request_id}"
+
+
+def kept_room_of(digest: str) -> str:
+    return f"{KEPT_ROOM}:{digest}"
 
 
 def idempotency_key(digest: str) -> str:

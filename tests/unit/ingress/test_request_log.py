@@ -128,6 +128,35 @@ async def test_the_record_of_a_caller_who_hung_up_frees_its_place_at_once_and_ho
         await waiting.reply
 
 
+async def test_a_record_is_accepted_once_a_copy_of_it_is_acknowledged_and_not_when_that_is_unknown(producers: list[Producer]) -> None:
+    """A 202 went out when the first copy was lost, with nothing in the log and nobody left to produce it again."""
+    log, replies = RequestLog(KafkaSettings()), Replies()
+    await log.start()
+    with replies.expected(REQUEST, "p", 0, 5) as waiting:
+        await log.send(waiting)
+        accepted = asyncio.create_task(waiting.accepted(), name="accepted")
+        await settled()
+        _acknowledge(producers[0].sent[0], KafkaError())
+        await settled()
+        await settled()
+        assert not accepted.done()
+        _acknowledge(producers[1].sent[0], None)
+        await settled()
+        assert accepted.done()
+        await waiting.accepted()
+
+
+async def test_a_record_that_was_refused_is_waited_for_no_longer(producers: list[Producer]) -> None:
+    log = RequestLog(KafkaSettings())
+    await log.start()
+    with Replies().expected(REQUEST, "p", 0, 5) as waiting:
+        await log.send(waiting)
+        _acknowledge(producers[0].sent[0], MessageSizeTooLargeError())
+        await waiting.accepted()
+        assert isinstance(waiting.reply.exception(), TryAgainLater)
+    await settled()
+
+
 def _acknowledge(sent: "asyncio.Future[object]", error: KafkaError | None) -> None:
     if error:
         sent.set_exception(error)
