@@ -10,11 +10,11 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from services.ingress.disk_room import LEFT_FREE_BYTES, used_bytes
 from services.shared.errors import BodyTooSlow, LimitExceeded, PayloadTooLarge, TryAgainLater
 from services.shared.settings import MIB
 
 PIECE_BYTES = MIB  # what is written at once
-LEFT_FREE_BYTES = 256 * MIB  # of the disk, for all else that lives on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +43,13 @@ async def save_body(request: Request, file: Path, limit_bytes: int, silence_s: f
 
 def require_room(folder: Path, coming_bytes: int, limit_bytes: int) -> None:
     """Raises LimitExceeded: batches may hold `limit_bytes` in all; TryAgainLater: the disk itself is nearly full."""
-    used = sum(_size(Path(place) / name) for place, _, names in os.walk(folder) for name in names)
+    used = used_bytes(folder)
     if used + coming_bytes > limit_bytes:
         raise LimitExceeded(
             f"The batches of this node hold {used} bytes, of {limit_bytes} they may; those that have ended are kept for a while."
         )
     if shutil.disk_usage(folder).free < coming_bytes + LEFT_FREE_BYTES:
         raise TryAgainLater("The node has no room for the input of a batch.", retry_after_s=60)
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:  # another process tidies, too
-        return 0
 
 
 async def _pieces(request: Request, silence_s: float) -> AsyncIterator[bytes]:

@@ -17,10 +17,11 @@ from services.ingress.permissions import Guard
 from services.ingress.statement_folder import Format
 from services.ingress.statement_parameters import ParameterInput, values_of
 from services.ingress.statements import LINK_S, Order, Statement, Statements, signature_of
-from services.shared.endpoints import ControlState, Token
+from services.shared.endpoints import ControlState, Endpoint, Token
 from services.shared.errors import ParameterInvalid
 from services.shared.event_log import EventLog
 from services.shared.rights import Level, is_admin, level_of
+from services.shared.table_places import SERVED_ENTITIES
 
 API = "/api/2.0/sql/statements"
 RESULTS = "/api/2.0/sql/external-results"
@@ -52,12 +53,23 @@ class StatementExecution:
         sent = parse(StatementInput, await read_json_object(request))
         wait_s = to_wait_s(sent)
         state = await self._events.refresh()
-        visible = None if is_admin(caller, state) else readable_tables(caller, state)
+        visible = None if is_admin(caller, state) else (*readable_tables(caller, state), SERVED_ENTITIES)
+        managed = tuple(endpoint.endpoint_id for endpoint in managed_endpoints(caller, state))
         values_of(sent.parameters)  # what is wrong with them is said now
         parameters = tuple(parameter.model_dump() for parameter in sent.parameters)
         is_inline = sent.disposition == "INLINE"
         order = Order(
-            caller.principal, sent.statement, visible, sent.format, is_inline, sent.row_limit, parameters, sent.catalog, sent.schema_name
+            caller.principal,
+            caller.kind,
+            sent.statement,
+            visible,
+            managed,
+            sent.format,
+            is_inline,
+            sent.row_limit,
+            parameters,
+            sent.catalog,
+            sent.schema_name,
         )
         statement_id = await self._statements.submit(order)
         await self._statements.wait(statement_id, wait_s)
@@ -85,7 +97,7 @@ class StatementExecution:
         return Response(content, media_type=MEDIA_TYPES[statement.order["format"]])
 
     def _look(self, statement_id: str, caller: Token) -> Statement:
-        return self._statements.look(statement_id, caller.principal, is_admin(caller, self._events.snapshot()))
+        return self._statements.look(statement_id, caller, is_admin(caller, self._events.snapshot()))
 
     async def _told(self, statement: Statement, request: Request) -> Response:
         status: dict[str, Any] = {"state": statement.state}
@@ -124,12 +136,16 @@ def readable_tables(caller: Token, state: ControlState) -> tuple[str, ...]:
 
     Inference tables of endpoints that are gone are the admins' alone.
     """
-    managed = [e for e in state.endpoints.values() if level_of(caller, e, state) is Level.CAN_MANAGE]
+    managed = managed_endpoints(caller, state)
     logged = {endpoint.table.full_name for endpoint in managed if endpoint.table}
     ids = {endpoint.endpoint_id for endpoint in managed}
     own = (caller.principal, caller.kind)
     results = {b.table for b in state.batches.values() if b.table and (b.endpoint_id in ids or (b.owner, b.owner_kind) == own)}
     return tuple(sorted(logged | results))
+
+
+def managed_endpoints(caller: Token, state: ControlState) -> list[Endpoint]:
+    return [endpoint for endpoint in state.endpoints.values() if level_of(caller, endpoint, state) is Level.CAN_MANAGE]
 
 
 def _external_link(statement: Statement, index: int, host: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import hmac
-import json
 import logging
 import os
 import secrets
@@ -16,8 +15,22 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.ingress.apart import run_apart
-from services.ingress.statement_folder import FAILURE, MANIFEST, ORDER, Format, chunk_name, leave
-from services.shared.errors import RequestRejected
+from services.ingress.disk_room import room_in
+from services.ingress.statement_folder import (
+    END,
+    ORDER,
+    Format,
+    chunk_name,
+    discard_chunks,
+    is_canceled,
+    leave,
+    leave_end,
+    leave_failure,
+    read,
+)
+from services.shared.control_events import PrincipalKind
+from services.shared.endpoints import Token
+from services.shared.errors import LimitExceeded, RequestRejected
 from services.shared.settings import GIB, MIB
 from services.shared.table_places import Place
 
@@ -26,7 +39,9 @@ LIMIT_S = 600.0
 KEPT_S = 3600.0
 LINK_S = 900  # an external link works for so long
 INLINE_BYTES, EXTERNAL_BYTES = 25 * MIB, GIB
-STARTED, CANCELED, LOCK = "started", "canceled", "lock"
+KEPT_BYTES = 10 * GIB  # of all statements of the node; those that end at the same time may pass it by a result each
+LOOK_S = 1.0  # how often a running one looks whether another process canceled it
+STARTED, LOCK = "started", "lock"
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +57,10 @@ class Order:
     """What somebody asked for. Kept as it is in the statement's folder."""
 
     owner: str
+    owner_kind: PrincipalKind
     statement: str
     visible: tuple[str, ...] | None  # tables that are there for the owner; None: all
+    endpoints: tuple[str, ...]  # ids of those whose served entities are told then
     form: Format
     is_inline: bool
     row_limit: int | None
@@ -71,22 +88,25 @@ class Statements:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def submit(self, order: Order) -> str:
-        """Its id. It runs when it is its turn."""
-        await asyncio.to_thread(self._forget_old)  # results may be a gigabyte, and scoring goes on in this loop
+        """Its id. It runs when it is its turn. Raises LimitExceeded."""
+        await asyncio.to_thread(self._make_room)  # results may be a gigabyte, and scoring goes on in this loop
         statement_id = str(uuid4())
         folder = self._folder / statement_id
         folder.mkdir(parents=True, mode=0o700)
         limit, hint = (INLINE_BYTES, ", or for EXTERNAL_LINKS") if order.is_inline else (EXTERNAL_BYTES, "")
         told = {
             "owner": order.owner,
+            "owner_kind": order.owner_kind,
             "statement": order.statement,
             "visible": order.visible,
+            "endpoints": order.endpoints,
             "tables": str(self._tables),
             "row_limit": order.row_limit,
             "parameters": order.parameters,
             "catalog": order.catalog,
             "schema": order.schema,
             "byte_limit": limit,
+            "kept_limit": KEPT_BYTES,
             "hint": hint,
             "format": order.form,
             "is_inline": order.is_inline,
@@ -103,22 +123,19 @@ class Statements:
         if task := self._tasks.get(statement_id):
             await asyncio.wait([task], timeout=timeout_s)
 
-    def look(self, statement_id: str, caller: str, is_admin: bool) -> Statement:
+    def look(self, statement_id: str, caller: Token, is_admin: bool) -> Statement:
         """Raises StatementNotFound."""
         folder = self._folder_of(statement_id)
-        order = _read(folder / ORDER)
-        if order is None or not (is_admin or order["owner"] == caller):
+        order = read(folder / ORDER)
+        if order is None or not (is_admin or (order["owner"], order["owner_kind"]) == (caller.principal, caller.kind)):
             raise StatementNotFound(f"Statement {statement_id} does not exist.")
-        manifest, failure = _read(folder / MANIFEST), _read(folder / FAILURE)
-        state = self._state(folder, manifest, failure)
-        if state == "FAILED" and failure is None:
-            failure = {"error_code": "INTERNAL_ERROR", "message": "The process that ran the statement ended."}
-        return Statement(statement_id, order, state, failure, manifest)
+        return _statement(folder, order)
 
     async def cancel(self, statement_id: str) -> None:
-        """Returns when it has stopped. Of one that has ended, or that another process runs, nothing changes but what is told of it."""
-        (self._folder_of(statement_id) / CANCELED).touch()
-        if task := self._tasks.get(statement_id):
+        """Returns when it has stopped; one that another process runs stops `LOOK_S` later. Of one that has ended nothing changes."""
+        folder = self._folder_of(statement_id)
+        leave_end(folder, "CANCELED")
+        if is_canceled(folder) and (task := self._tasks.get(statement_id)):
             task.cancel()
             await asyncio.wait([task])
 
@@ -130,10 +147,11 @@ class Statements:
 
     def linked(self, statement_id: str, index: int, expires: int, signature: str) -> Statement:
         """The statement that a link is for. Raises StatementNotFound."""
-        order = _read(self._folder_of(statement_id) / ORDER)
+        folder = self._folder_of(statement_id)
+        order = read(folder / ORDER)
         if order is None or expires < time.time() or not _is_signed(signature, order["link_key"], index, expires):
             raise StatementNotFound("The link is not valid, or no more.")
-        return self.look(statement_id, order["owner"], is_admin=False)
+        return _statement(folder, order)
 
     async def aclose(self) -> None:
         for task in self._tasks.values():
@@ -141,23 +159,18 @@ class Statements:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _run(self, statement_id: str, lock: int) -> None:
-        folder = self._folder / statement_id
+        folder, this = self._folder / statement_id, asyncio.current_task()
+        assert this is not None, "it runs"
+        looking = asyncio.create_task(_cancel_once_asked(this, folder), name="statement-canceled")
         try:
             async with self._turns:
                 (folder / STARTED).touch()
                 await run(folder)
         finally:
+            looking.cancel()
+            discard_chunks(folder)
             os.close(lock)
             self._tasks.pop(statement_id, None)
-
-    def _state(self, folder: Path, manifest: Any, failure: Any) -> str:
-        if manifest is not None:
-            return "SUCCEEDED"
-        if (folder / CANCELED).exists():
-            return "CANCELED"
-        if failure is not None or not _is_held(folder / LOCK):
-            return "FAILED"
-        return "RUNNING" if (folder / STARTED).exists() else "PENDING"
 
     def _folder_of(self, statement_id: str) -> Path:
         try:
@@ -165,11 +178,15 @@ class Statements:
         except ValueError as error:
             raise StatementNotFound(f"Statement {statement_id} does not exist.") from error
 
-    def _forget_old(self) -> None:
-        for folder in self._folder.iterdir() if self._folder.exists() else ():
+    def _make_room(self) -> None:
+        """Forgets what is old. Raises LimitExceeded when the rest is too much."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in self._folder.iterdir():
             with suppress(FileNotFoundError):  # another process forgets, too
                 if time.time() - folder.stat().st_mtime > KEPT_S and not _is_held(folder / LOCK):
                     shutil.rmtree(folder, ignore_errors=True)
+        if room_in(self._folder, KEPT_BYTES) <= 0:
+            raise LimitExceeded("The node has no room for the results of another statement; each is kept for an hour.")
 
 
 async def run(folder: Path) -> None:
@@ -178,12 +195,33 @@ async def run(folder: Path) -> None:
         async with asyncio.timeout(LIMIT_S):
             status = await run_apart("statement_runner", str(folder))
     except TimeoutError:
-        leave(folder / FAILURE, {"error_code": "DEADLINE_EXCEEDED", "message": f"The statement took longer than {LIMIT_S:g} seconds."})
+        leave_failure(folder, "DEADLINE_EXCEEDED", f"The statement took longer than {LIMIT_S:g} seconds.")
         return
-    if status and not (folder / FAILURE).exists():
+    if status and not (folder / END).exists():
         log.warning("statement process ended", extra={"exit": status})
-        message = "The process that ran the statement ended: it may have needed too much memory."
-        leave(folder / FAILURE, {"error_code": "RESOURCE_EXHAUSTED", "message": message})
+        leave_failure(folder, "RESOURCE_EXHAUSTED", "The process that ran the statement ended: it may have needed too much memory.")
+
+
+async def _cancel_once_asked(work: asyncio.Task[None], folder: Path) -> None:
+    """Whichever process of the node was asked."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        if is_canceled(folder):
+            work.cancel()
+            return
+
+
+def _statement(folder: Path, order: dict[str, Any]) -> Statement:
+    """One that has not ended lives as long as the process that took it."""
+    is_alive = _is_held(folder / LOCK)  # asked first: who lets go has left the end
+    end = read(folder / END)
+    if end is not None:
+        is_success = end["state"] == "SUCCEEDED"
+        return Statement(folder.name, order, end["state"], None if is_success else end["told"], end["told"] if is_success else None)
+    if not is_alive:
+        failure = {"error_code": "INTERNAL_ERROR", "message": "The process that ran the statement ended."}
+        return Statement(folder.name, order, "FAILED", failure, None)
+    return Statement(folder.name, order, "RUNNING" if (folder / STARTED).exists() else "PENDING", None, None)
 
 
 def signature_of(key: str, index: int, expires: int) -> str:
@@ -206,11 +244,3 @@ def _is_held(lock: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(file.read_text())
-    except FileNotFoundError:
-        return None
-    return found

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 import sqlglot
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -21,10 +23,12 @@ LISTED_TABLES = 10
 MEMORY_LIMIT = "4GiB"
 READ_ROWS = 10_000  # at a time
 # What a query may reach is what is registered: no file, no network, no variable of this process, and no way to change that.
+# DuckDB's files for what its memory does not hold would know no limit, and outlive a process that is killed: it has none.
 SANDBOX: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "python_enable_replacements": "false",
     "memory_limit": MEMORY_LIMIT,
+    "temp_directory": "",
 }
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of statements it cannot look into; those are refused here anyway
@@ -32,6 +36,10 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of statements i
 
 class QueryRefused(Exception):
     """The query cannot be run as it is; `str()` is one line for the person who wrote it."""
+
+
+class MemoryExhausted(QueryRefused):
+    """The query holds more at once than it may: it sorts, joins or groups too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +71,39 @@ class Binding:
 NOTHING_OPEN = Binding()
 
 
-def run_query(tables: Place, sql: str, visible: Container[str] | None = None, binding: Binding = NOTHING_OPEN) -> pa.Table:
+class Part(NamedTuple):
+    """The rows of a table that have one of these values in the column: the others are not there."""
+
+    column: str
+    values: Sequence[str]
+
+
+def run_query(
+    tables: Place,
+    sql: str,
+    visible: Container[str] | None = None,
+    binding: Binding = NOTHING_OPEN,
+    row_limit: int | None = None,
+    parts: Mapping[str, Part] = MappingProxyType({}),
+) -> pa.Table:
     """Run one SELECT, or list the tables for SHOW TABLES. Raises QueryRefused, and sees what `query_reader` does."""
     if sql.strip().rstrip(";").strip().upper() == "SHOW TABLES":
-        return pa.table({"table": pa.array(_visible(tables, visible), pa.string())})
-    with query_reader(tables, sql, visible, binding) as rows:
+        return pa.table({"table": pa.array(_visible(tables, visible)[:row_limit], pa.string())})
+    with query_reader(tables, sql, visible, binding, row_limit, parts) as rows:
         return _with_whole_numbers(rows.read_all())
 
 
 @contextmanager
 def query_reader(
-    tables: Place, sql: str, visible: Container[str] | None = None, binding: Binding = NOTHING_OPEN
+    tables: Place,
+    sql: str,
+    visible: Container[str] | None = None,
+    binding: Binding = NOTHING_OPEN,
+    row_limit: int | None = None,
+    parts: Mapping[str, Part] = MappingProxyType({}),
 ) -> Iterator[pa.RecordBatchReader]:
-    """Run one SELECT, over `visible` tables alone where that is given: others are not there. Its rows come as they are found.
+    """Run one SELECT, over `visible` tables alone where that is given, and those in `parts` by that part: the rest is not there.
+    Rows come as they are found, and no more are looked for than the limit needs.
 
     Functions are DuckDB's, JSON's among them. Raises QueryRefused, also while rows are read: anything but one SELECT, a table that
     is not there, or what DuckDB says of the query.
@@ -89,13 +117,28 @@ def query_reader(
         with duckdb.connect(":memory:", config=SANDBOX) as connection:
             connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
             for name in {use.name for use in uses}:
-                connection.register(_alias(name), DeltaTable(table_at(tables, name)).to_pyarrow_dataset())
-            yield connection.sql(with_replacements(sql, uses), params=dict(binding.values) or None).to_arrow_reader(READ_ROWS)
+                connection.register(_alias(name), _dataset(table_at(tables, name), parts.get(name)))
+            found = connection.sql(with_replacements(sql, uses), params=dict(binding.values) or None)
+            yield found.to_arrow_reader(READ_ROWS) if row_limit is None else _first(found, row_limit)
     except (duckdb.Error, DeltaError, ValueError, OSError) as error:
         text = " ".join(str(error).partition("\n\nLINE ")[0].split())
+        if text.startswith("Out of Memory Error"):  # an error while rows are read is Arrow's, whatever it was
+            raise MemoryExhausted(f"The query needs more than the {MEMORY_LIMIT} of memory it may have. Ask for less at once.") from error
         for use in uses:
             text = text.replace(_alias(use.name), use.name)
         raise QueryRefused(text) from error
+
+
+def _dataset(table: str, part: Part | None) -> ds.Dataset:
+    whole = DeltaTable(table).to_pyarrow_dataset()
+    return whole if part is None else whole.filter(ds.field(part.column).isin(pa.array(part.values, pa.string())))
+
+
+def _first(found: duckdb.DuckDBPyRelation, count: int) -> pa.RecordBatchReader:
+    """As a limit of the query's own, which a sort makes use of; it would tell columns of one name apart."""
+    rows = found.limit(count).to_arrow_reader(READ_ROWS)
+    schema = pa.schema([column.with_name(name) for column, name in zip(rows.schema, found.columns, strict=True)])
+    return pa.RecordBatchReader.from_batches(schema, (batch.rename_columns(found.columns) for batch in rows))
 
 
 def _with_whole_numbers(rows: pa.Table) -> pa.Table:
@@ -139,10 +182,10 @@ def find_tables(sql: str, binding: Binding = NOTHING_OPEN) -> list[TableUse]:
         raise QueryRefused("Only SELECT is allowed here.")
     defined = {cte.alias for cte in query.find_all(exp.CTE)}
     tables = [table for table in query.find_all(exp.Table) if not isinstance(table.this, exp.Func)]
-    return [
-        *(_table_use(table, binding) for table in tables if not (len(table.parts) == 1 and table.name in defined)),
-        *(_qualifier(column) for column in query.find_all(exp.Column) if column.catalog),
-    ]
+    uses = [_table_use(table, binding) for table in tables if not (len(table.parts) == 1 and table.name in defined)]
+    named = {use.name for use in uses}
+    qualifiers = [_qualifier(column) for column in query.find_all(exp.Column) if column.catalog]
+    return uses + [qualifier for qualifier in qualifiers if qualifier.name in named]  # others are fields of a struct
 
 
 def with_replacements(sql: str, uses: Sequence[TableUse]) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Place = Path | str  # of all tables, or of one
 LOG = "_delta_log"
+SERVED_ENTITIES = "system.serving.served_entities"
 _DRAWN = re.compile(r"\x1b\[\d+m|↳")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pyarrow as pa
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import NotFound, OperationFailed, PermissionDenied, ResourceAlreadyExists, ResourceConflict, Unauthenticated
@@ -27,7 +28,14 @@ from databricks.sdk.service.serving import (
     TelemetryInferenceTableConfig,
     TrafficConfig,
 )
-from databricks.sdk.service.sql import StatementParameterListItem, StatementState
+from databricks.sdk.service.sql import (
+    Disposition,
+    Format,
+    StatementParameterListItem,
+    StatementResponse,
+    StatementState,
+    StatementStatus,
+)
 from mlflow.deployments import get_deploy_client
 
 from tests.e2e.conftest import Deployed, Models, Stack, wait_for_update
@@ -308,3 +316,49 @@ def test_sql_reads_the_inference_table(stack: Stack, workspace: WorkspaceClient,
     assert told.status
     assert told.result
     assert (told.status.state, told.result.data_array) == (StatementState.SUCCEEDED, [["in-sql", "200", answer.text]])
+
+
+NUMBERS = "select value, repeat('x', 1000) as text from generate_series(1, 10000) as t(value)"
+HEAVY = "select count(*) from generate_series(1, 3000000) a(x), generate_series(1, 3000000) b(y) where (x * y) % 7 = 3"
+
+
+def ended(workspace: WorkspaceClient, statement_id: str | None) -> StatementResponse:
+    assert statement_id
+    while True:
+        told = workspace.statement_execution.get_statement(statement_id)
+        assert told.status
+        if told.status.state not in (StatementState.PENDING, StatementState.RUNNING):
+            return told
+
+
+def test_the_sdk_follows_a_statement_to_its_last_chunk(workspace: WorkspaceClient) -> None:
+    api = workspace.statement_execution
+    done = ended(workspace, api.execute_statement(warehouse_id="any", statement=NUMBERS, wait_timeout="0s").statement_id)
+    assert done.status
+    assert done.manifest
+    assert (done.status.state, done.manifest.total_row_count, done.manifest.total_chunk_count) == (StatementState.SUCCEEDED, 10_000, 3)
+    chunks = [api.get_statement_result_chunk_n(str(done.statement_id), index).data_array or [] for index in range(3)]
+    assert [int(row[0]) for chunk in chunks for row in chunk] == list(range(1, 10_001))
+
+
+def test_the_sdk_gets_links_to_arrow_streams(workspace: WorkspaceClient) -> None:
+    api, tables = workspace.statement_execution, []
+    done = api.execute_statement(
+        warehouse_id="any", statement=NUMBERS, disposition=Disposition.EXTERNAL_LINKS, format=Format.ARROW_STREAM, wait_timeout="50s"
+    )
+    assert done.manifest
+    for index in range(done.manifest.total_chunk_count or 0):
+        [link] = api.get_statement_result_chunk_n(str(done.statement_id), index).external_links or []
+        with pa.ipc.open_stream(httpx.get(str(link.external_link)).raise_for_status().content) as stream:
+            tables.append(stream.read_all())
+    assert pa.concat_tables(tables)["value"].to_pylist() == list(range(1, 10_001))
+
+
+def test_the_sdk_cancels_a_statement_whichever_process_runs_it(workspace: WorkspaceClient) -> None:
+    api = workspace.statement_execution
+    for _ in range(4):
+        statement_id = str(api.execute_statement(warehouse_id="any", statement=HEAVY, wait_timeout="0s").statement_id)
+        api.cancel_execution(statement_id)
+        assert ended(workspace, statement_id).status == StatementStatus(state=StatementState.CANCELED)
+    quick = api.execute_statement(warehouse_id="any", statement="select 1", wait_timeout="50s").status
+    assert quick == StatementStatus(state=StatementState.SUCCEEDED), "those that were canceled hold no turn"

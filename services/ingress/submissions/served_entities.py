@@ -13,9 +13,8 @@ from deltalake.exceptions import DeltaError
 from services.shared.clock import now_ms
 from services.shared.endpoints import Pool
 from services.shared.event_log import EventLog
-from services.shared.table_places import Place, is_folder, open_table, table_at
+from services.shared.table_places import SERVED_ENTITIES, Place, is_folder, open_table, table_at
 
-TABLE = "system.serving.served_entities"
 ID = "served_entity_id"
 COLUMNS = pa.schema(
     [
@@ -42,7 +41,7 @@ class ServedEntities:
 
     def __init__(self, events: EventLog, tables: Place) -> None:
         self._events = events
-        self._path = table_at(tables, TABLE)
+        self._path = table_at(tables, SERVED_ENTITIES)
 
     async def run(self) -> None:
         """Runs until cancelled; a table that cannot be written is tried again."""

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import cast
 
-from services.ingress.submissions.served_entities import TABLE, ServedEntities
+from services.ingress.submissions.served_entities import ServedEntities
 from services.shared.control_events import ConfigRequested
 from services.shared.event_log import EventLog
 from services.shared.queries import run_query
-from services.shared.table_places import has_version, table_at
+from services.shared.table_places import SERVED_ENTITIES, has_version, table_at
 from tests.unit.ingress.folding_log import FoldingLog
 from tests.unit.shared.control_log import config, created, fold, ready
 
@@ -16,7 +16,7 @@ from tests.unit.shared.control_log import config, created, fold, ready
 async def rows(tables: Path, count: int) -> list[tuple[str, str, str]]:
     async with asyncio.timeout(10):
         while True:
-            if has_version(table_at(tables, TABLE), 0):
+            if has_version(table_at(tables, SERVED_ENTITIES), 0):
                 found = run_query(tables, "select * from system.serving.served_entities order by change_time, entity_version").to_pylist()
                 if len(found) >= count:
                     return [(row["served_entity_id"], row["endpoint_name"], row["entity_version"]) for row in found]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 from deltalake import write_deltalake
 
 from services.ingress import statements
-from services.ingress.statement_folder import ORDER
-from services.shared.control_events import GatewayChanged
-from tests.unit.ingress.callers import STATE
+from services.ingress.statement_folder import END, ORDER
+from services.shared.control_events import GatewayChanged, TokenCreated
+from services.shared.table_places import SERVED_ENTITIES
+from tests.unit.ingress.callers import ROBOT, STATE
 from tests.unit.ingress.test_permissions import called_by
 from tests.unit.shared.control_log import fold
 
 API = "/api/2.0/sql/statements"
 GATEWAY = {"inference_table_config": {"enabled": True, "catalog_name": "main", "schema_name": "ml", "table_name_prefix": "churn"}}
 LOGGED = fold(GatewayChanged(endpoint_id="e1", gateway=GATEWAY, at_ms=9), state=STATE)
+NAMESAKE = TokenCreated(token_id="n", sha256=sha256(b"namesake").hexdigest(), principal="ada", kind=ROBOT, at_ms=10)
 MINE, OTHER = "main.ml.churn_payload", "main.ml.gone_payload"
 HEAVY = "SELECT count(*) FROM generate_series(1, 3000000) a(x), generate_series(1, 3000000) b(y) WHERE (x * y) % 7 = 3"
 PATIENCE_S = 60
@@ -115,15 +118,81 @@ async def test_a_statement_is_its_owners_and_the_admins(state: Path) -> None:
         assert (await executed(http, f"SELECT * FROM {OTHER}"))["status"] == {"state": "SUCCEEDED"}
 
 
-async def test_a_slow_one_runs_on_until_it_is_canceled(ada: httpx.AsyncClient) -> None:
-    answer = (await ada.post(API, json={"statement": HEAVY, "warehouse_id": "any", "wait_timeout": "0s"})).json()
+async def test_a_service_principal_has_no_statements_of_a_user_of_its_name(state: Path) -> None:
+    async with called_by("ada", state, LOGGED) as http:
+        statement_id = (await executed(http, f"SELECT * FROM {MINE}"))["statement_id"]
+    async with called_by("namesake", state, fold(NAMESAKE, state=LOGGED)) as http:
+        for answer in (await http.get(f"{API}/{statement_id}"), await http.post(f"{API}/{statement_id}/cancel")):
+            assert (answer.status_code, answer.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+@pytest.mark.parametrize(
+    ("who", "told"),
+    [
+        pytest.param("ada", [["a"]], id="who manages an endpoint: its own"),
+        pytest.param("querier", [], id="who manages none: nothing"),
+        pytest.param("admin", [["a"], ["b"]], id="an admin: all"),
+    ],
+)
+async def test_served_entities_are_told_to_who_manages_their_endpoint(state: Path, who: str, told: list[Any]) -> None:
+    rows = pa.table({"served_entity_id": ["a", "b"], "endpoint_id": ["e1", "e2"]})
+    write_deltalake(state.joinpath("tables", *SERVED_ENTITIES.split(".")), rows)
+    async with called_by(who, state, LOGGED) as http:
+        done = await executed(http, f"SELECT served_entity_id FROM {SERVED_ENTITIES} ORDER BY 1")
+    assert done["result"]["data_array"] == told
+
+
+async def running(http: httpx.AsyncClient) -> str:
+    """The id of a slow one."""
+    answer = (await http.post(API, json={"statement": HEAVY, "warehouse_id": "any", "wait_timeout": "0s"})).json()
     assert answer["status"]["state"] in ("PENDING", "RUNNING")
-    path = f"{API}/{answer['statement_id']}"
+    statement_id: str = answer["statement_id"]
     async with asyncio.timeout(PATIENCE_S):
-        while (await ada.get(path)).json()["status"]["state"] != "RUNNING":
+        while (await http.get(f"{API}/{statement_id}")).json()["status"]["state"] != "RUNNING":
             await asyncio.sleep(0.02)
+    return statement_id
+
+
+async def test_a_slow_one_runs_on_until_it_is_canceled(ada: httpx.AsyncClient) -> None:
+    path = f"{API}/{await running(ada)}"
     assert (await ada.post(f"{path}/cancel")).json() == {}
     assert (await ada.get(path)).json()["status"] == {"state": "CANCELED"}
+
+
+async def test_one_that_another_process_cancels_ends_and_stays_canceled(ada: httpx.AsyncClient, state: Path) -> None:
+    statement_id = await running(ada)
+    path = f"{API}/{statement_id}"
+    async with called_by("ada", state, LOGGED) as other, asyncio.timeout(PATIENCE_S):
+        assert (await other.post(f"{path}/cancel")).json() == {}
+        while statements._is_held(state / "statements" / statement_id / statements.LOCK):
+            assert (await other.get(path)).json()["status"] == {"state": "CANCELED"}
+            await asyncio.sleep(0.02)
+        assert (await other.get(path)).json()["status"] == (await ada.get(path)).json()["status"] == {"state": "CANCELED"}
+
+
+async def test_to_cancel_one_that_has_succeeded_changes_nothing(ada: httpx.AsyncClient) -> None:
+    done = await executed(ada, "SELECT 1")
+    assert (await ada.post(f"{API}/{done['statement_id']}/cancel")).json() == {}
+    assert (await ada.get(f"{API}/{done['statement_id']}")).json() == done
+
+
+async def test_results_that_are_kept_fill_no_disk(ada: httpx.AsyncClient, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "KEPT_BYTES", 6_000_000)
+    assert (await executed(ada, "SELECT repeat('x', 10000)"))["status"] == {"state": "SUCCEEDED"}
+    refused = await executed(ada, "SELECT repeat('x', 1000) FROM generate_series(1, 10000)")  # the first of its chunks has room
+    assert (refused["status"]["state"], refused["status"]["error"]["error_code"]) == ("FAILED", "RESOURCE_EXHAUSTED")
+    assert "no room" in refused["status"]["error"]["message"]
+    assert not list((state / "statements" / refused["statement_id"]).glob("chunk-*"))
+    monkeypatch.setattr(statements, "KEPT_BYTES", 1_000)
+    answer = await ada.post(API, json={"statement": "SELECT 1", "warehouse_id": "any"})
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "RESOURCE_LIMIT_EXCEEDED")
+    assert len(list((state / "statements").iterdir())) == 2
+
+
+async def test_a_result_is_as_large_as_its_text(ada: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "INLINE_BYTES", 50_000)
+    refused = (await executed(ada, "SELECT x > 3 FROM generate_series(1, 20000) s(x)"))["status"]
+    assert (refused["state"], refused["error"]["error_code"]) == ("FAILED", "RESOURCE_EXHAUSTED")
 
 
 async def test_one_that_takes_too_long_is_ended(ada: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +203,6 @@ async def test_one_that_takes_too_long_is_ended(ada: httpx.AsyncClient, monkeypa
 async def test_one_whose_process_is_gone_has_failed(ada: httpx.AsyncClient, state: Path) -> None:
     done = await executed(ada, "SELECT 1")
     folder = state / "statements" / done["statement_id"]
-    (folder / "manifest.json").unlink()
+    (folder / END).unlink()
     assert (folder / ORDER).exists()
     assert (await ada.get(f"{API}/{done['statement_id']}")).json()["status"]["state"] == "FAILED"

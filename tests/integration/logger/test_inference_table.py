@@ -15,14 +15,16 @@ from services.logger.rows import COLUMNS, ID, LEGACY, LEGACY_COLUMNS
 from services.logger.settings import LoggerSettings
 from services.logger.table import Delivery, InferenceTable, TableBroken
 from services.logger.upkeep import keep_up
+from services.shared import queries
 from services.shared.envelope import new_request_id
-from services.shared.queries import Binding, QueryRefused, run_query
+from services.shared.queries import Binding, MemoryExhausted, Part, QueryRefused, run_query
 from services.shared.table_places import LOG
 from tests.unit.logger.outcomes import TYPICAL, outcome
 
 SETTINGS = LoggerSettings(compact_commits=1_000)
 PAGE = Path(__file__).parents[3] / "docs" / "inference_tables.md"
 OLD = TYPICAL.request_id  # made long before any window
+INNER = "penstock_" + b"main.x.y".hex()  # what DuckDB knows that table as
 
 
 @pytest.fixture
@@ -346,9 +348,17 @@ def test_payloads_are_read_with_json_functions(path: Path, tmp_path: Path, query
     [
         pytest.param("select * from read_text('{}')", id="a file"),
         pytest.param("select * from read_csv('{}')", id="a file as a table"),
+        pytest.param("select * from read_blob('{}')", id="a file's bytes"),
+        pytest.param("select * from read_json('{}')", id="a file as JSON"),
+        pytest.param("select * from sniff_csv('{}')", id="what a file looks like"),
+        pytest.param("select * from parquet_metadata('{}')", id="what a file says of itself"),
+        pytest.param("select * from query('select * from read_text(''{}'')')", id="a file by a query in a text"),
+        pytest.param("select * from json_execute_serialized_sql(json_serialize_sql('from read_text(''{}'')'))", id="or in JSON"),
+        pytest.param("select * from enable_logging(storage='file', storage_path='{}')", id="a log into a file"),
         pytest.param("select * from glob('/*')", id="a folder"),
         pytest.param("select * from read_parquet('http://127.0.0.1:1/x')", id="the network"),
         pytest.param("select * from secret", id="a variable of the process"),
+        pytest.param("select getenv('PATH')", id="a variable of its environment"),
     ],
 )
 def test_a_query_reaches_nothing_but_the_tables(tmp_path: Path, query: str) -> None:
@@ -357,6 +367,53 @@ def test_a_query_reaches_nothing_but_the_tables(tmp_path: Path, query: str) -> N
     with pytest.raises(QueryRefused) as refused:
         run_query(tmp_path, query.format(secret))
     assert "c4nary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("before", ["", "select 1 as x, 'a' as t from generate_series(1, 100_000) union all "], ids=["at once", "later"])
+def test_a_query_that_needs_more_memory_than_it_may_have_leaves_no_file(
+    before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(queries.SANDBOX, "memory_limit", "50MiB")
+    with pytest.raises(MemoryExhausted, match="of memory it may have"):
+        run_query(tmp_path / "tables", f"{before}(select x, repeat('a', 100) || x as t from generate_series(1, 2_000_000) s(x) order by t)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_row_is_looked_for_beyond_the_limit(tmp_path: Path) -> None:
+    query = "select if(x > 50_000_000, error('too far'), x) as x, 'a' as x from generate_series(1, 60_000_000) s(x) where x > :n"
+    found = run_query(tmp_path, query, None, Binding({"n": 4}), row_limit=2)
+    assert (found.column_names, found.column(0).to_pylist()) == (["x", "x"], [5, 6])
+
+
+def test_a_limit_keeps_the_order(tmp_path: Path) -> None:
+    query = "select x from generate_series(1, 100_000) s(x) order by x desc -- the newest first"
+    assert run_query(tmp_path, query, row_limit=2).to_pylist() == [{"x": 100_000}, {"x": 99_999}]
+
+
+def test_fields_of_a_struct_are_read(tmp_path: Path) -> None:
+    write_deltalake(tmp_path / "main" / "x" / "y", pa.table({"s": [{"a": {"b": {"c": 1}}}]}))
+    query = "select t.s.a.b as x, t.s.a.b.c as y, main.x.z.s.a.b.c as z from main.x.y t"
+    with pytest.raises(QueryRefused, match="main"):
+        run_query(tmp_path, query)
+    assert run_query(tmp_path, query.replace("main.x.z", "t")).to_pylist() == [{"x": {"c": 1}, "y": 1, "z": 1}]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        pytest.param("select id, n from main.x.y order by n", [{"id": "a", "n": 1}, {"id": "c", "n": 3}], id="rows"),
+        pytest.param("select n from main.x.y where id = 'b' or n > 1", [{"n": 3}], id="a condition"),
+        pytest.param("select count(*) as n from main.x.y", [{"n": 2}], id="a count"),
+        pytest.param("select t.n from main.x.y s join main.x.y t on t.n = s.n + 1", [], id="a join"),
+        pytest.param(f"select max(q.n) as n from query('from {INNER}') q, main.x.y", [{"n": 3}], id="by its inner name"),
+    ],
+)
+def test_of_a_table_of_which_a_part_may_be_read_the_rest_is_not_there(tmp_path: Path, query: str, found: object) -> None:
+    write_deltalake(tmp_path / "main" / "x" / "y", pa.table({"id": ["a", "b", "c"], "n": [1, 2, 3]}))
+    parts = {"main.x.y": Part("id", ["a", "c", "d"])}
+    assert run_query(tmp_path, query, parts=parts).to_pylist() == found
+    assert run_query(tmp_path, "select * from main.x.y", parts={"main.x.y": Part("id", [])}).num_rows == 0
 
 
 def test_the_queries_of_the_page_run(path: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pytest
 
-from services.ingress.statement_folder import ORDER
+from services.ingress.statement_folder import END, ORDER, is_canceled, leave_end
 from services.ingress.statement_results import CHUNK_BYTES, chunks_of, columns_of, to_bytes, to_json_rows
 from services.ingress.statements import StatementNotFound, Statements
 
@@ -69,3 +69,10 @@ async def test_a_link_that_was_not_signed_leads_nowhere(signature: str, tmp_path
     (tmp_path / statement_id / ORDER).write_text(json.dumps({"owner": "ada", "link_key": "key"}))
     with pytest.raises(StatementNotFound, match="The link is not valid"):
         Statements(tmp_path, tmp_path).linked(statement_id, 0, 2**40, signature)
+
+
+def test_a_statement_ends_once(tmp_path: Path) -> None:
+    leave_end(tmp_path, "CANCELED")
+    leave_end(tmp_path, "SUCCEEDED", {"total_chunk_count": 1})
+    assert is_canceled(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [END]
