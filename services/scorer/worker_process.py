@@ -11,12 +11,11 @@ from services.scorer.answers import Answer
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.fresh_worker import spawn_worker
 from services.scorer.model_worker.frames import Traits, encode_frame, slices
-from services.scorer.redaction import redact, redact_error, split_line, to_secrets
+from services.scorer.redaction import redact, redact_error, to_secrets
+from services.scorer.worker_output import REST_S
 from services.scorer.worker_spec import LaunchedWorker, WorkerSpec, read_frame
 from services.scorer.worker_usage import WorkerUsage
 from services.shared.settings import MIB
-
-LONGEST_LINE = 64 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +44,6 @@ class WorkerProcess:
     def __init__(
         self,
         launched: LaunchedWorker,
-        output: "asyncio.Task[None]",
         secrets: tuple[str, ...],
         traits: Traits,
         modules: Sequence[str],
@@ -53,7 +51,7 @@ class WorkerProcess:
         watching: "asyncio.Task[None]",
     ) -> None:
         """`modules` are those it has loaded that are not the model's own."""
-        self._launched, self._output, self._secrets = launched, output, secrets
+        self._launched, self._secrets = launched, secrets
         self._watching = watching
         self._batches: dict[int, _Batch] = {}
         self._last_number = 0
@@ -117,14 +115,11 @@ class WorkerProcess:
             log.exception("model worker speaks nonsense")
         finally:
             self.dead = True
-            self._watching.cancel()
             self._launched.kill()
             for batch in self._batches.values():
                 if not batch.done.done():
                     batch.done.set_exception(WorkerDied(self._blamed, self.usage.over_memory))
-            self._launched.writer.close()
-            await self._launched.wait()
-            await self._output
+            await _end(self._launched, self.usage, self._watching)
 
     def _give(self, batch: _Batch, answers: list[list[Any]], bodies: bytes) -> None:
         sizes = [answer[4] for answer in answers]
@@ -142,20 +137,15 @@ async def start_worker(spec: WorkerSpec, launch: Callable[[WorkerSpec], Awaitabl
     spec.scratch.mkdir(parents=True, exist_ok=True)
     launched = await launch(spec)
     secrets = to_secrets(spec.variables.values())
-    output = asyncio.create_task(_relay(launched.output, secrets), name="model-worker-output")
     usage = WorkerUsage(launched.pid, spec.memory_limit_bytes, launched.kill)
-    watching = asyncio.create_task(usage.watch(), name="model-worker-usage")
+    watching = asyncio.create_task(_watch(launched, usage), name="model-worker-watch")
     try:
         async with asyncio.timeout(spec.load_limit_s):
             header, _ = await read_frame(launched.reader)
         if header["event"] == "failed":
             raise DeploymentFailed(f"The model cannot be loaded: {redact(header['message'], secrets)}")
     except BaseException as error:
-        watching.cancel()
-        launched.writer.close()
-        launched.kill()
-        await launched.wait()
-        await output
+        await _end(launched, usage, watching)
         if usage.over_memory:
             limit = f"{spec.memory_limit_bytes // MIB:,} MiB"
             raise DeploymentFailed(f"The model takes more memory than its limit of {limit} while it is loaded.") from error
@@ -166,16 +156,24 @@ async def start_worker(spec: WorkerSpec, launch: Callable[[WorkerSpec], Awaitabl
         raise
     traits = Traits(header["row_wise"], header["waits"], header["why"])
     log.info("model is loaded", extra={"pid": launched.pid, **traits._asdict()})
-    return WorkerProcess(launched, output, secrets, traits, header["modules"], usage, watching)
+    return WorkerProcess(launched, secrets, traits, header["modules"], usage, watching)
 
 
-async def _relay(stream: asyncio.StreamReader, secrets: tuple[str, ...]) -> None:
-    """The model's own output, line by line, into the service log."""
-    rest = b""
-    while chunk := await stream.read(LONGEST_LINE):
-        *lines, rest = (rest + chunk).split(b"\n")
-        told, rest = split_line(rest, LONGEST_LINE, secrets)
-        for line in [*lines, told] if told else lines:
-            log.info("model output", extra={"line": redact(line.decode(errors="replace"), secrets)})
-    if rest:
-        log.info("model output", extra={"line": redact(rest.decode(errors="replace"), secrets)})
+async def _watch(launched: LaunchedWorker, usage: WorkerUsage) -> None:
+    """Hold it to its limit. Once it is gone nothing passes for it: what its model forked has its end of the channel, too."""
+    await usage.watch()
+    await launched.wait()
+    launched.kill()
+    usage.kill_descendants()
+    await asyncio.sleep(REST_S)
+    launched.writer.close()
+
+
+async def _end(launched: LaunchedWorker, usage: WorkerUsage, watching: "asyncio.Task[None]") -> None:
+    """Of a worker that has ended, or is to end now, nothing is left: not its group, and not what it started in another one."""
+    watching.cancel()
+    launched.writer.close()
+    launched.kill()
+    await launched.wait()
+    usage.kill_descendants()
+    await launched.output.end()
