@@ -17,7 +17,7 @@ from services.scorer.environment import HOST_PYTHON, build_environment
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.host import Evaluator, Host
 from services.scorer.kept_environments import forget_environments
-from services.scorer.lanes import Lanes
+from services.scorer.lanes import MOST_FAILURES, Lanes
 from services.scorer.model_files import fetch_model
 from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder, unforkable_note
 from services.scorer.refusal import Refusal
@@ -218,7 +218,7 @@ class Replica:
             asyncio.create_task(self._tallies.run(), name="tallies"),
         ]
         if self._lanes is not None and self._bulk_lanes is not None:
-            tasks.append(asyncio.create_task(self._lanes.keep_alive(), name="keep-worker-alive"))
+            tasks.append(asyncio.create_task(self._lanes.keep_alive(MOST_FAILURES), name="keep-worker-alive"))
             tasks.append(asyncio.create_task(self._bulk_lanes.run(), name="bulk-worker"))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -21,13 +21,17 @@ log = logging.getLogger(__name__)
 
 
 class WorkerDied(Exception):
-    """The process ended with the request in it. `blamed` is False when the host itself ended it, but for its memory."""
+    """The process ended with the request in it, or before its model was loaded: then `said` is the end of its output, "" for none.
 
-    def __init__(self, blamed: bool, over_memory: bool = False) -> None:
+    `blamed` is False when the host itself ended it, but for its memory.
+    """
+
+    def __init__(self, blamed: bool, over_memory: bool = False, said: str = "") -> None:
         reason = "took more memory than its limit" if over_memory else "died"
         super().__init__(f"the model worker {reason}" if blamed else "the model worker was replaced")
         self.blamed = blamed
         self.over_memory = over_memory
+        self.said = said
 
 
 @dataclass(slots=True)
@@ -60,6 +64,7 @@ class WorkerProcess:
         self.modules = modules
         self.usage = usage
         self.dead = False
+        self.died_idle = False  # by itself, with no request in it
         self._reading = asyncio.create_task(self._read(), name="model-worker-answers")
 
     @property
@@ -115,6 +120,7 @@ class WorkerProcess:
             log.exception("model worker speaks nonsense")
         finally:
             self.dead = True
+            self.died_idle = self._blamed and not self._batches
             self._launched.kill()
             for batch in self._batches.values():
                 if not batch.done.done():
@@ -150,13 +156,19 @@ async def start_worker(spec: WorkerSpec, launch: Callable[[WorkerSpec], Awaitabl
             limit = f"{spec.memory_limit_bytes // MIB:,} MiB"
             raise DeploymentFailed(f"The model takes more memory than its limit of {limit} while it is loaded.") from error
         if isinstance(error, asyncio.IncompleteReadError | OSError) and not isinstance(error, TimeoutError):
-            raise WorkerDied(blamed=True) from error
+            raise WorkerDied(blamed=True, said=launched.output.last_lines) from error
         if isinstance(error, TimeoutError):
-            raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds.") from error
+            said = said_last(launched.output.last_lines)
+            raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds. {said}") from error
         raise
     traits = Traits(header["row_wise"], header["waits"], header["why"])
     log.info("model is loaded", extra={"pid": launched.pid, **traits._asdict()})
     return WorkerProcess(launched, secrets, traits, header["modules"], usage, watching)
+
+
+def said_last(lines: str) -> str:
+    """A sentence about a load that failed. What is said later may be about requests, whose contents are for nobody else's eyes."""
+    return f"Its process said last: {lines}" if lines else "Please see service logs for more information."
 
 
 async def _watch(launched: LaunchedWorker, usage: WorkerUsage) -> None:
