@@ -70,8 +70,8 @@ class WorkerSource:
             await self._remember(unforkable)
 
     async def _remember(self, reason: str) -> None:
-        self._build_log.write(f"This model's workers start afresh from now on. {reason}")
         try:
+            self._build_log.write(f"This model's workers start afresh from now on. {reason}")
             self._note.write_text(reason)
         except OSError as error:
             log.warning("cannot write down that workers start afresh", extra={"reason": str(error)})
