@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.scorer.imported_modules import add_imports, imports_file
+from services.scorer.imported_modules import MOST_NAMES, add_imports, imports_file
 from services.scorer.worker_source import NOTE_KEPT_S, why_fresh
 from services.scorer.worker_spec import WorkerSpec
 
@@ -37,3 +37,12 @@ def test_imports_only_grow_in_the_order_in_which_they_were_told_and_hold_names_a
     add_imports(tmp_path, ["os", "mlflow", "mlflow.pyfunc"])
     add_imports(tmp_path, ["sklearn.svm", "os", "no name", "sklearn..svm", "; exit"])
     assert imports_file(tmp_path).read_text().split() == ["os", "mlflow", "mlflow.pyfunc", "sklearn.svm"]
+
+
+def test_a_file_of_imports_that_is_full_is_not_written_again(tmp_path: Path) -> None:
+    """Each new name once had the warm parent begin anew."""
+    add_imports(tmp_path, (f"module_{number}" for number in range(MOST_NAMES + 1)))
+    os.utime(imports_file(tmp_path), (NOW, NOW))
+    add_imports(tmp_path, ["another"])
+    assert len(imports_file(tmp_path).read_text().split()) == MOST_NAMES
+    assert imports_file(tmp_path).stat().st_mtime == NOW
