@@ -108,7 +108,7 @@ class Child:
         try:
             await asyncio.to_thread(self._prepare)
             while not self._stopping.is_set():
-                code = await self._run_once()
+                code = await self._run_once(may_take_spare=failures < 2)  # who dies again and again leaves them to others
                 if self._stopping.is_set() or (code == 0 and self.spec.may_leave):
                     break
                 if self.spec.must_start and not self._was_ready.done():
@@ -132,11 +132,11 @@ class Child:
         rotate(self.spec.log_file)
         self.spec.prepare()
 
-    async def _run_once(self) -> int:
+    async def _run_once(self, may_take_spare: bool) -> int:
         """Start it and wait for its end; returns the exit status."""
         readable, writable = os.pipe()
         try:
-            process = await self._spawn(writable)
+            process = await self._spawn(writable, self._spares if may_take_spare else None)
         except OSError:
             os.close(readable)
             raise
@@ -162,10 +162,10 @@ class Child:
             self._keeper.forget(process.pid)
             self.pid = None
 
-    async def _spawn(self, writable: int) -> asyncio.subprocess.Process:
+    async def _spawn(self, writable: int, spares: SpareReplicas | None) -> asyncio.subprocess.Process:
         descriptors = {READY_VARIABLE: writable, **self.spec.descriptors}
         with self.spec.log_file.open("ab") as output:
-            if self._spares and (process := self._spares.take(self.spec.environment, output.fileno(), descriptors)):
+            if spares and (process := spares.take(self.spec.environment, output.fileno(), descriptors)):
                 return process
             return await asyncio.create_subprocess_exec(
                 *self.spec.command,

@@ -2,11 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Container
 from pathlib import Path
 
 ROTATE_BYTES = 20 * 1024 * 1024
 BUILD_LOGS_KEPT_S = 30 * 24 * 3600  # as Databricks keeps them (databricks_surface §1.2)
-REPLICA_LOGS_KEPT = 40  # every replica has its own, and replicas come and go
+REPLICA_LOGS_KEPT = 40  # of replicas that are gone: every replica has its own, and replicas come and go
 
 
 def rotate(log_file: Path) -> None:
@@ -21,9 +22,10 @@ def rotate_all(folder: Path) -> None:
         rotate(log_file)
 
 
-def prune_replica_logs(folder: Path) -> None:
-    newest_first = sorted(folder.glob("scorer-*.log*"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in newest_first[REPLICA_LOGS_KEPT:]:
+def prune_replica_logs(folder: Path, in_use: Container[Path]) -> None:
+    """A replica that has nothing to say for days still writes to its log, which is one of those `in_use`."""
+    gone = [file for file in folder.glob("scorer-*.log*") if file.with_name(file.name.removesuffix(".old")) not in in_use]
+    for file in sorted(gone, key=lambda file: file.stat().st_mtime, reverse=True)[REPLICA_LOGS_KEPT:]:
         file.unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from services.cli.keeper_link import KeeperLink
 
 MODULE = "services.scorer.spare"
+NAME = "scorer-spare"  # of the log of all of them
 REST_S = 5.0  # after one was taken, or died: what it is needed for has the processor first
 LONG_REST_S = 30.0  # where several are taken at once it is a load that grows, which needs the processor longer
 

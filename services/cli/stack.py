@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from services.cli import spare_replica
 from services.cli.certificate import choose_name, names_in, write_ca_bundle
 from services.cli.child import ChildSpec
 from services.cli.failures import StackFailure
@@ -93,7 +94,7 @@ class Stack:
         return replace(spec, may_leave=True, must_start=False)
 
     def spare_replicas(self, keeper: KeeperLink) -> SpareReplicas:
-        log_file = self.places.log_of("scorer-spare")
+        log_file = self.places.log_of(spare_replica.NAME)
         rests_s = [REST_S, *(LONG_REST_S * place for place in range(1, self.settings.scorer.spare_replicas))]
         return SpareReplicas([SpareReplica(self._environment, log_file, keeper, rest_s) for rest_s in rests_s])
 

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from services.cli import spare_replica
 from services.cli.admin_token import ensure_admin
 from services.cli.child import Child
 from services.cli.failures import StackFailure
@@ -181,14 +182,18 @@ class Supervisor:
             raise StackFailure("the stack is stopping")
         replica_id, pool_id, refusing = str(request["replica_id"]), str(request["pool_id"]), bool(request["refusing"])
         if replica_id not in self._replicas:
-            prune_replica_logs(self._stack.places.logs)
-            prune_build_logs(self._stack.places.logs, time.time())
+            self._prune_logs()
             spec = self._stack.replica_spec(replica_id, pool_id, refusing)
             child = Child(spec, self._keeper, self._changed, self._forget_replica, self._spares)
             self._children[child.spec.name] = child
             self._replicas[replica_id] = (pool_id, refusing)
             child.start()
         return {}
+
+    def _prune_logs(self) -> None:
+        places = self._stack.places
+        prune_replica_logs(places.logs, {places.log_of(name) for name in (*self._children, spare_replica.NAME)})
+        prune_build_logs(places.logs, time.time())
 
     def _stop_replica(self, request: dict[str, Any]) -> dict[str, Any]:
         child = self._children.get(f"scorer-{request['replica_id']}")

@@ -110,6 +110,7 @@ class WarmParents:
         self._changed(child)
         if child.state is ChildState.READY:
             self._proven.add(digest)
+            self._known[digest] = self._known[digest].model_copy(update={"unforkable": ""})
         elif child.state is ChildState.BACKING_OFF and digest not in self._proven and child.restarts + 1 >= TRIES:
             self._give_up(digest, f"Its warm parent ended {TRIES} times before it was ready.")
             child.ask_to_stop()
@@ -125,7 +126,7 @@ class WarmParents:
 
     def _give_up(self, digest: str, reason: str) -> None:
         log.warning("environment has no warm parent", extra={"environment": digest, "reason": reason})
-        self._known[digest] = self._known[digest].model_copy(update={"unforkable": reason})
+        self._known[digest] = self._known[digest].model_copy(update={"unforkable": reason, "given_up_at": time.time()})
 
     def _measure(self) -> None:
         for digest, child in self._parents.items():

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from services.scorer.model_worker.frames import encode_frame
+from services.scorer.worker_output import WorkerOutput, open_output
 from services.scorer.worker_spec import WorkerSpec, read_frame, yield_to_others
 from services.shared.control_events import LANES_PER_REPLICA
 
@@ -26,7 +27,7 @@ class ForkedWorker:
     """`lifeline` is held by this process alone: when it closes, the kernel kills the worker's whole group."""
 
     def __init__(
-        self, pid: int, output: asyncio.StreamReader, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lifeline: socket.socket
+        self, pid: int, output: WorkerOutput, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lifeline: socket.socket
     ) -> None:
         """`pid` is alive, waiting to be told its model, and not yet told."""
         self.pid, self.output, self.reader, self.writer = pid, output, reader, writer
@@ -67,14 +68,14 @@ async def _fork_worker(path: Path, spec: WorkerSpec, opened: ExitStack) -> Forke
     lifeline = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     lifeline.setblocking(False)
     lifeline.connect(str(path))  # at once, or not at all: a full queue is an error
-    ours, readable = _order(lifeline)
+    output, writable = await open_output(spec.variables)
+    opened.callback(output.close)
+    try:
+        ours = _order(lifeline, writable)
+    finally:
+        os.close(writable)
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     opened.callback(writer.close)
-    output = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(output), os.fdopen(readable, "rb", 0)
-    )
-    opened.callback(transport.close)
     said, _ = await read_frame(reader)
     worker = ForkedWorker(said["pid"], output, reader, writer, lifeline)
     if spec.yields:
@@ -85,17 +86,14 @@ async def _fork_worker(path: Path, spec: WorkerSpec, opened: ExitStack) -> Forke
     return worker
 
 
-def _order(lifeline: socket.socket) -> tuple[socket.socket, int]:
-    """Hand over the worker's ends of its channel and its output; returns ours."""
+def _order(lifeline: socket.socket, output: int) -> socket.socket:
+    """Hand over the worker's ends of its channel and its output; returns our end of the channel."""
     ours, theirs = socket.socketpair()
-    readable, writable = os.pipe()
     try:
-        socket.send_fds(lifeline, [ORDER], [theirs.fileno(), writable])
+        socket.send_fds(lifeline, [ORDER], [theirs.fileno(), output])
     except BaseException:
         ours.close()
-        os.close(readable)
         raise
     finally:
         theirs.close()
-        os.close(writable)
-    return ours, readable
+    return ours

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from services.scorer import model_worker
 from services.scorer.build_log import DeploymentFailed
+from services.scorer.worker_output import WorkerOutput, open_output
 from services.scorer.worker_spec import WorkerSpec, yield_to_others
 from services.shared.control_events import LANES_PER_REPLICA
 
@@ -20,9 +21,8 @@ START = Path(model_worker.__file__).with_name("__main__.py")
 class FreshWorker:
     """A child of this process. The kernel ends it when its host dies."""
 
-    def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert process.stdout is not None
-        self.pid, self.output, self.reader, self.writer = process.pid, process.stdout, reader, writer
+    def __init__(self, process: Process, output: WorkerOutput, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid, self.output, self.reader, self.writer = process.pid, output, reader, writer
         self._process = process
 
     def kill(self) -> None:
@@ -35,20 +35,23 @@ class FreshWorker:
 
 async def spawn_worker(spec: WorkerSpec) -> FreshWorker:
     """Raises DeploymentFailed for variables that are longer than the system hands to a process: 128 KiB each on Linux."""
+    output, writable = await open_output(spec.variables)
     ours, theirs = socket.socketpair()
     try:
-        process = await _spawn(spec, theirs)
+        process = await _spawn(spec, theirs, writable)
     except BaseException:
         ours.close()
+        output.close()
         raise
     finally:
         theirs.close()
+        os.close(writable)
     if spec.yields:
         yield_to_others(process.pid)
-    return FreshWorker(process, *await asyncio.open_unix_connection(sock=ours))
+    return FreshWorker(process, output, *await asyncio.open_unix_connection(sock=ours))
 
 
-async def _spawn(spec: WorkerSpec, channel: socket.socket) -> Process:
+async def _spawn(spec: WorkerSpec, channel: socket.socket, output: int) -> Process:
     command = [str(spec.python), "-s", str(START), str(channel.fileno()), str(spec.model), str(LANES_PER_REPLICA)]
     try:
         return await asyncio.create_subprocess_exec(
@@ -56,7 +59,7 @@ async def _spawn(spec: WorkerSpec, channel: socket.socket) -> Process:
             cwd=spec.scratch,
             env=spec.environment(),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=output,
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=[channel.fileno()],
             preexec_fn=os.setpgrp,  # one system call; uvloop has no `process_group`

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import ceil
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -84,6 +85,9 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._assigned = asyncio.Event()
         self._committing = asyncio.Lock()
         self._stopping = False
+        self._assignments = 0  # that have ended
+        self._has_backlog = False  # the last poll brought all that there was room for
+        self._last_polled = TopicPartition(queue.topic, NO_PARTITION)  # of partitions that are polled in turn
         self._consumer: AIOKafkaConsumer = new_consumer(
             kafka,
             group_id=queue.group,
@@ -172,10 +176,40 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         Who does not poll has to leave the group after a while (traps H8); who pauses throws away what is fetched ahead.
         """
         batches: dict[TopicPartition, list[ConsumerRecord]]
-        if self._takes_more():
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=self._room())
-        else:
+        if not self._takes_more():
             batches = await self._consumer.getmany(TopicPartition(self._topic, NO_PARTITION))
+            return batches
+        room = self._room()
+        if self._has_backlog:
+            batches = await self._poll_in_turn(room)
+        else:
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=room)
+        self._has_backlog = sum(map(len, batches.values())) >= room
+        return batches
+
+    async def _poll_in_turn(self, room: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """The same share of each partition, then what else there is: the consumer itself empties what it has of one before it looks
+        at the next, where as old ones wait.
+        """
+        batches: dict[TopicPartition, list[ConsumerRecord]] = {}
+        held, assignments = in_turn(self._consumer.assignment(), self._last_polled), self._assignments
+        share, left = ceil(room / max(1, len(held))), room
+        for asked in (*((partition,) for partition in held), ()):
+            try:
+                found = await self._consumer.getmany(*asked, max_records=min(share, left) if asked else left)
+            except KafkaError:
+                if not batches:
+                    raise
+                log.warning("records of a partition cannot be read now", exc_info=True)  # those read before must not be lost
+                break
+            if assignments != self._assignments:
+                return {}  # a rebalance came between: all is read again from what is committed
+            for partition, records in found.items():
+                batches.setdefault(partition, []).extend(records)
+                left -= len(records)
+                self._last_polled = partition
+            if not left:
+                break
         return batches
 
     async def _accepted(self, partition: TopicPartition, record: ConsumerRecord) -> Job | None:
@@ -214,6 +248,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Finish what is being scored, for a few seconds at most, and commit; what is later is scored again elsewhere."""
+        self._assignments += 1
         leaving = [self._offsets[p] for p in revoked if p in self._offsets]
         with suppress(TimeoutError):
             async with asyncio.timeout(REVOKE_PATIENCE_S), self._settled:
@@ -262,6 +297,11 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         except (KafkaError, IllegalStateError, TimeoutError):
             return None  # not knowing is not being stuck
         return {p: at for p, at in positions.items() if at < ends[p]}
+
+
+def in_turn(partitions: Iterable[TopicPartition], last: TopicPartition) -> list[TopicPartition]:
+    """All of them, beginning after the one whose turn it was last."""
+    return sorted(partitions, key=lambda partition: (partition <= last, partition))
 
 
 def _failure(answer: Answer) -> str | None:

@@ -14,10 +14,11 @@ def add_imports(environment: Path, names: Iterable[str]) -> None:
     """Add those that are new, after what is there. Of two at the same moment one is lost until its next worker tells them again."""
     file = imports_file(environment)
     known = dict.fromkeys(file.read_text().split() if file.exists() else [])
-    added = [name for name in dict.fromkeys(names) if name not in known and _is_module_name(name)]
-    if added:
+    new = [name for name in dict.fromkeys(names) if name not in known and _is_module_name(name)]
+    added = new[: max(0, MOST_NAMES - len(known))]
+    if added:  # a file that changes has its parent begin anew
         whole = file.with_suffix(".new")
-        whole.write_text("\n".join([*known, *added][:MOST_NAMES]) + "\n")
+        whole.write_text("\n".join([*known, *added]) + "\n")
         whole.replace(file)
 
 

@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from opentelemetry import metrics
 
@@ -16,18 +17,25 @@ from services.scorer.build_log import DeploymentFailed
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.jobs import Job, why_not_score
 from services.scorer.patience import Patience
-from services.scorer.worker_process import WorkerDied, WorkerProcess
+from services.scorer.worker_process import WorkerDied, WorkerProcess, said_last
 from services.scorer.worker_usage import WorkerUsage
 from services.shared.clock import now_ms
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.telemetry import WORKER_RESTARTS
 
 LOAD_TRIES = 3
+MOST_FAILURES = 6  # of workers in a row, with the pauses between them some 8 s and their loads
+STEADY_AFTER_S = 30.0  # a worker that lived this long was well
+FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 10.0
 ENDED = "The model's process ended and is started again."
 TOOK_TOO_MUCH = "The model's process took more memory than its limit and is started again."
 
 log = logging.getLogger(__name__)
+
+
+class WorkerLost(Exception):
+    """No worker of this model stays: another replica may have its requests, and a start from the beginning tells what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +118,35 @@ class Lanes:
 
     async def start(self) -> None:
         """Load the model for the first time. Raises DeploymentFailed when it does not load, or dies loading three times."""
+        said = ""
         for attempt in range(1, LOAD_TRIES + 1):
             try:
                 self._worker = await self._start_worker()
                 return
             except WorkerDied as error:
                 log.warning("model worker died while loading", extra={"attempt": attempt, "error": str(error)})
-        raise DeploymentFailed("The model's process died while loading the model. Please see service logs for more information.")
+                said = error.said
+        raise DeploymentFailed(f"The model's process died while loading the model. {said_last(said)}")
 
-    async def keep_alive(self) -> None:
-        """Replace the worker whenever it dies, with backoff; runs until cancelled."""
+    async def keep_alive(self, most_failures: float = inf) -> None:
+        """Replace the worker whenever it dies, with backoff; runs until cancelled.
+
+        Raises WorkerLost when so many in a row did not load, or died soon with no request in them: what a request did is counted for it.
+        """
+        loop, failures = asyncio.get_running_loop(), 0
         while True:
             assert self._worker is not None, "start() comes first"
-            await self._worker.ended()
-            self.trouble = TOOK_TOO_MUCH if self._worker.usage.over_memory else ENDED
+            worker, began_at = self._worker, loop.time()
+            await worker.ended()
+            failures = failures + 1 if worker.died_idle and loop.time() - began_at < STEADY_AFTER_S else 0
+            self.trouble = TOOK_TOO_MUCH if worker.usage.over_memory else ENDED
             self._worker = None
-            self._worker = await self._restarted()
+            while self._worker is None:
+                if failures >= most_failures:
+                    raise WorkerLost(f"{failures} model workers in a row were lost. {self.trouble}")
+                await asyncio.sleep(pause_s(failures))
+                self._worker = await self._restarted()
+                failures += self._worker is None
             self.trouble = ""
             self._dispatch()
 
@@ -291,15 +312,20 @@ class Lanes:
             else:
                 self._suspects.append(job)
 
-    async def _restarted(self) -> WorkerProcess:
-        pause_s = 0.0
-        while True:
-            await asyncio.sleep(pause_s)
-            self._restarts.add(1)
-            log.info("restarting the model worker")
-            try:
-                return await self._start_worker()
-            except (WorkerDied, DeploymentFailed) as error:
-                self.trouble = f"The model's process does not come back: {error}"
-                log.warning("model worker does not come back", extra={"error": str(error)})
-                pause_s = min(MAX_BACKOFF_S, pause_s * 2 or 0.5)
+    async def _restarted(self) -> WorkerProcess | None:
+        self._restarts.add(1)
+        log.info("restarting the model worker")
+        try:
+            return await self._start_worker()
+        except WorkerDied as error:
+            reason = f"it died while loading the model. {said_last(error.said)}"
+        except DeploymentFailed as error:
+            reason = str(error)
+        self.trouble = f"The model's process does not come back: {reason}"
+        log.warning("model worker does not come back", extra={"reason": reason})
+        return None
+
+
+def pause_s(failures: int) -> float:
+    """After so many in a row; none after the first."""
+    return 0.0 if failures < 2 else min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 2, 16))

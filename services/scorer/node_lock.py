@@ -2,8 +2,8 @@
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 LOOK_EVERY_S = 0.2
@@ -21,3 +21,16 @@ async def node_lock(path: Path) -> AsyncIterator[None]:
             except BlockingIOError:
                 await asyncio.sleep(LOOK_EVERY_S)
         yield
+
+
+@contextmanager
+def free_lock(path: Path) -> Iterator[bool]:
+    """Hold it where nobody else does, without waiting; False: somebody does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

@@ -17,7 +17,7 @@ from services.scorer.environment import HOST_PYTHON, build_environment
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.host import Evaluator, Host
 from services.scorer.kept_environments import forget_environments
-from services.scorer.lanes import Lanes
+from services.scorer.lanes import MOST_FAILURES, Lanes
 from services.scorer.model_files import fetch_model
 from services.scorer.pool_files import forget_pools, kept_pools, scratch_folder, unforkable_note
 from services.scorer.refusal import Refusal
@@ -40,7 +40,7 @@ from services.shared.tallies import Tallies
 from services.shared.topics import Queue, bulk_queue, online_queue
 
 BULK_SCRATCH = "bulk"  # the model's process for bulk work has a working folder of its own
-WARM_AGAIN_S = 6 * 3600.0  # a warm parent that nobody asked for is kept for a day
+TIDY_AGAIN_S = 6 * 3600.0  # a warm parent that nobody asked for is kept for a day
 DRAIN_SLACK_S = 30.0  # beyond the longest evaluation: reply, commit, leave
 
 log = logging.getLogger(__name__)
@@ -151,18 +151,21 @@ class Replica:
 
     async def _afterwards(self, gone: set[str]) -> None:
         """What is done once it serves: the next replica starts faster by it, also where this one serves for days."""
-        await self._tidy(gone)
-        while self._source is not None:
+        while True:
+            await self._tidy(gone)
+            if self._source is None:
+                return
             await self._source.prepare_next()
-            await asyncio.sleep(WARM_AGAIN_S)
+            await asyncio.sleep(TIDY_AGAIN_S)
 
     async def _tidy(self, gone: set[str]) -> None:
-        """After the start, which it would only slow down."""
+        """After the start, which it would only slow down, and in a thread: it may be gigabytes that go."""
         settings = self._settings.scorer
         try:
             await asyncio.to_thread(forget_pools, self._state, gone)
-            await forget_environments(self._state, settings.environments_kept_h * 3600, settings.environments_max_bytes)
-        except OSError:
+            kept_s, limit_bytes = settings.environments_kept_h * 3600, settings.environments_max_bytes
+            await asyncio.to_thread(forget_environments, self._state, kept_s, limit_bytes)
+        except Exception:  # the edge of the loop: what lies on the disk may be anything, and what follows does not depend on it
             log.warning("what is not needed any more cannot be removed", exc_info=True)
 
     def _host(self, queue: Queue, evaluator: Evaluator) -> Host:
@@ -218,7 +221,7 @@ class Replica:
             asyncio.create_task(self._tallies.run(), name="tallies"),
         ]
         if self._lanes is not None and self._bulk_lanes is not None:
-            tasks.append(asyncio.create_task(self._lanes.keep_alive(), name="keep-worker-alive"))
+            tasks.append(asyncio.create_task(self._lanes.keep_alive(MOST_FAILURES), name="keep-worker-alive"))
             tasks.append(asyncio.create_task(self._bulk_lanes.run(), name="bulk-worker"))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

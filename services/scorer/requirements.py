@@ -4,8 +4,11 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+
+from services.scorer.build_log import DeploymentFailed
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -30,16 +33,19 @@ class EnvironmentSpec:
 
 
 def read_environment_spec(model: Path, default_python: str) -> EnvironmentSpec:
-    """A model that names no Python gets `default_python`; one that does not ask for mlflow gets the one it was saved with."""
+    """A model that names no Python gets `default_python`; one that does not ask for mlflow gets the one it was saved with.
+
+    Raises DeploymentFailed for a file that does not hold what it should.
+    """
     env_file, requirements_file = model / "python_env.yaml", model / "requirements.txt"
-    wanted = yaml.safe_load(env_file.read_text()) if env_file.is_file() else {}
-    lines = requirements_file.read_text().splitlines() if requirements_file.is_file() else []
+    wanted = _read_mapping(env_file) if env_file.is_file() else {}
+    lines = _read_text(requirements_file).splitlines() if requirements_file.is_file() else []
     requirements = normalise_requirements(lines)
     if not any(package_name(line) in ("mlflow", "mlflow-skinny") for line in requirements):
-        saved_with = yaml.safe_load((model / "MLmodel").read_text()).get("mlflow_version")
+        saved_with = _read_mapping(model / "MLmodel").get("mlflow_version")
         requirements |= {f"mlflow=={saved_with}" if saved_with else "mlflow"}
     included = [line.split(maxsplit=1)[1] for line in requirements if line.startswith(("-r ", "-c "))]
-    content = [(model / name).read_text() for name in included if (model / name).is_file()]
+    content = [_read_text(model / name) for name in included if (model / name).is_file()]
     if any(line.startswith((".", "/", "code/")) for line in requirements):
         content.append(str(model))  # a package that lies in the model's own folder belongs to that model
     return EnvironmentSpec(str(wanted.get("python") or default_python), tuple(sorted(requirements)), "\n".join(content))
@@ -64,3 +70,22 @@ def _normalised(line: str) -> str:
     rest = line[name.end() :] if name else line
     requirement, marker, condition = rest.partition(";")
     return package_name(line) + re.sub(r"\s+", "", requirement) + (f"; {condition.strip()}" if marker else "")
+
+
+def _read_mapping(file: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(_read_text(file))
+    except yaml.YAMLError as error:
+        raise DeploymentFailed(f"The model's {file.name} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(found, dict):
+        raise DeploymentFailed(f"The model's {file.name} does not name anything: it must be a mapping.")
+    return found
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DeploymentFailed(f"The model's {file.name} is not UTF-8: {error}.") from error
+    except OSError as error:
+        raise DeploymentFailed(f"The model's {file.name} cannot be read: {error.strerror}.") from error

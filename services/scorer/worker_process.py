@@ -11,24 +11,27 @@ from services.scorer.answers import Answer
 from services.scorer.build_log import DeploymentFailed
 from services.scorer.fresh_worker import spawn_worker
 from services.scorer.model_worker.frames import Traits, encode_frame, slices
-from services.scorer.redaction import redact, redact_error, split_line, to_secrets
+from services.scorer.redaction import redact, redact_error, to_secrets
+from services.scorer.worker_output import REST_S
 from services.scorer.worker_spec import LaunchedWorker, WorkerSpec, read_frame
 from services.scorer.worker_usage import WorkerUsage
 from services.shared.settings import MIB
-
-LONGEST_LINE = 64 * 1024
 
 log = logging.getLogger(__name__)
 
 
 class WorkerDied(Exception):
-    """The process ended with the request in it. `blamed` is False when the host itself ended it, but for its memory."""
+    """The process ended with the request in it, or before its model was loaded: then `said` is the end of its output, "" for none.
 
-    def __init__(self, blamed: bool, over_memory: bool = False) -> None:
+    `blamed` is False when the host itself ended it, but for its memory.
+    """
+
+    def __init__(self, blamed: bool, over_memory: bool = False, said: str = "") -> None:
         reason = "took more memory than its limit" if over_memory else "died"
         super().__init__(f"the model worker {reason}" if blamed else "the model worker was replaced")
         self.blamed = blamed
         self.over_memory = over_memory
+        self.said = said
 
 
 @dataclass(slots=True)
@@ -45,7 +48,6 @@ class WorkerProcess:
     def __init__(
         self,
         launched: LaunchedWorker,
-        output: "asyncio.Task[None]",
         secrets: tuple[str, ...],
         traits: Traits,
         modules: Sequence[str],
@@ -53,7 +55,7 @@ class WorkerProcess:
         watching: "asyncio.Task[None]",
     ) -> None:
         """`modules` are those it has loaded that are not the model's own."""
-        self._launched, self._output, self._secrets = launched, output, secrets
+        self._launched, self._secrets = launched, secrets
         self._watching = watching
         self._batches: dict[int, _Batch] = {}
         self._last_number = 0
@@ -62,6 +64,7 @@ class WorkerProcess:
         self.modules = modules
         self.usage = usage
         self.dead = False
+        self.died_idle = False  # by itself, with no request in it
         self._reading = asyncio.create_task(self._read(), name="model-worker-answers")
 
     @property
@@ -117,14 +120,12 @@ class WorkerProcess:
             log.exception("model worker speaks nonsense")
         finally:
             self.dead = True
-            self._watching.cancel()
+            self.died_idle = self._blamed and not self._batches
             self._launched.kill()
             for batch in self._batches.values():
                 if not batch.done.done():
                     batch.done.set_exception(WorkerDied(self._blamed, self.usage.over_memory))
-            self._launched.writer.close()
-            await self._launched.wait()
-            await self._output
+            await _end(self._launched, self.usage, self._watching)
 
     def _give(self, batch: _Batch, answers: list[list[Any]], bodies: bytes) -> None:
         sizes = [answer[4] for answer in answers]
@@ -142,40 +143,49 @@ async def start_worker(spec: WorkerSpec, launch: Callable[[WorkerSpec], Awaitabl
     spec.scratch.mkdir(parents=True, exist_ok=True)
     launched = await launch(spec)
     secrets = to_secrets(spec.variables.values())
-    output = asyncio.create_task(_relay(launched.output, secrets), name="model-worker-output")
     usage = WorkerUsage(launched.pid, spec.memory_limit_bytes, launched.kill)
-    watching = asyncio.create_task(usage.watch(), name="model-worker-usage")
+    watching = asyncio.create_task(_watch(launched, usage), name="model-worker-watch")
     try:
         async with asyncio.timeout(spec.load_limit_s):
             header, _ = await read_frame(launched.reader)
         if header["event"] == "failed":
             raise DeploymentFailed(f"The model cannot be loaded: {redact(header['message'], secrets)}")
     except BaseException as error:
-        watching.cancel()
-        launched.writer.close()
-        launched.kill()
-        await launched.wait()
-        await output
+        await _end(launched, usage, watching)
         if usage.over_memory:
             limit = f"{spec.memory_limit_bytes // MIB:,} MiB"
             raise DeploymentFailed(f"The model takes more memory than its limit of {limit} while it is loaded.") from error
         if isinstance(error, asyncio.IncompleteReadError | OSError) and not isinstance(error, TimeoutError):
-            raise WorkerDied(blamed=True) from error
+            raise WorkerDied(blamed=True, said=launched.output.last_lines) from error
         if isinstance(error, TimeoutError):
-            raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds.") from error
+            said = said_last(launched.output.last_lines)
+            raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds. {said}") from error
         raise
     traits = Traits(header["row_wise"], header["waits"], header["why"])
     log.info("model is loaded", extra={"pid": launched.pid, **traits._asdict()})
-    return WorkerProcess(launched, output, secrets, traits, header["modules"], usage, watching)
+    return WorkerProcess(launched, secrets, traits, header["modules"], usage, watching)
 
 
-async def _relay(stream: asyncio.StreamReader, secrets: tuple[str, ...]) -> None:
-    """The model's own output, line by line, into the service log."""
-    rest = b""
-    while chunk := await stream.read(LONGEST_LINE):
-        *lines, rest = (rest + chunk).split(b"\n")
-        told, rest = split_line(rest, LONGEST_LINE, secrets)
-        for line in [*lines, told] if told else lines:
-            log.info("model output", extra={"line": redact(line.decode(errors="replace"), secrets)})
-    if rest:
-        log.info("model output", extra={"line": redact(rest.decode(errors="replace"), secrets)})
+def said_last(lines: str) -> str:
+    """A sentence about a load that failed. What is said later may be about requests, whose contents are for nobody else's eyes."""
+    return f"Its process said last: {lines}" if lines else "Please see service logs for more information."
+
+
+async def _watch(launched: LaunchedWorker, usage: WorkerUsage) -> None:
+    """Hold it to its limit. Once it is gone nothing passes for it: what its model forked has its end of the channel, too."""
+    await usage.watch()
+    await launched.wait()
+    launched.kill()
+    usage.kill_descendants()
+    await asyncio.sleep(REST_S)
+    launched.writer.close()
+
+
+async def _end(launched: LaunchedWorker, usage: WorkerUsage, watching: "asyncio.Task[None]") -> None:
+    """Of a worker that has ended, or is to end now, nothing is left: not its group, and not what it started in another one."""
+    watching.cancel()
+    launched.writer.close()
+    launched.kill()
+    await launched.wait()
+    usage.kill_descendants()
+    await launched.output.end()

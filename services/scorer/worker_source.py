@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from services.shared.node import Node, warm_socket
 from services.shared.settings import PREFIX
 
 FORKED_LOAD_LIMIT_S = 60.0  # a load that takes longer gains little by a fork, and one that hangs because of it is found out
+NOTE_KEPT_S = 24 * 3600.0  # a fork may have been killed for what has passed; one that hangs again costs the limit above
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,10 @@ class WorkerSource:
         self._note = note
         self._build_log = build_log
         self._tell = tell
+        self._untold = ""  # why workers start afresh, if it was not told for this pool
 
     async def start(self, spec: WorkerSpec) -> WorkerProcess:
-        """As `start_worker`. A fork that does not get to load its model is tried afresh, and not again once that has worked."""
+        """As `start_worker`. A fork that does not get to load its model is tried afresh, and for a day not again once that has worked."""
         worker = await self._start(spec)
         try:
             await asyncio.to_thread(add_imports, spec.environment_folder, worker.modules)
@@ -43,8 +46,9 @@ class WorkerSource:
         return worker
 
     async def _start(self, spec: WorkerSpec) -> WorkerProcess:
-        reason = why_fresh(spec, self._note)
+        reason = why_fresh(spec, self._note, time.time())
         if reason:
+            self._untold = "" if self._note.exists() else reason
             log.info("model worker is started afresh", extra={"reason": reason})
             return await start_worker(spec)
         try:
@@ -60,7 +64,10 @@ class WorkerSource:
             return worker
 
     async def prepare_next(self) -> None:
-        """Once a worker runs: have the node keep a warm parent for those that follow."""
+        """Once a worker runs: have the node keep a warm parent for those that follow, and say why they start afresh where they do."""
+        if self._untold:
+            await self._remember(self._untold)
+            self._untold = ""
         try:
             unforkable = await self._node.use_environment(self._environment)
         except DependencyLost as error:
@@ -70,18 +77,21 @@ class WorkerSource:
             await self._remember(unforkable)
 
     async def _remember(self, reason: str) -> None:
-        self._build_log.write(f"This model's workers start afresh from now on. {reason}")
+        """For a day, and told once in the life of the pool."""
+        was_told = self._note.exists()
         try:
+            self._build_log.write(f"This model's workers start afresh. {reason}")
             self._note.write_text(reason)
         except OSError as error:
             log.warning("cannot write down that workers start afresh", extra={"reason": str(error)})
-        await self._tell(f"Model workers start afresh from now on, which takes longer. {reason}")
+        if not was_told:
+            await self._tell(f"Model workers start afresh, which takes longer. {reason}")
 
 
-def why_fresh(spec: WorkerSpec, note: Path) -> str:
-    """An empty one where a worker may be forked."""
-    if note.exists():
-        return note.read_text(errors="replace")
+def why_fresh(spec: WorkerSpec, note: Path, now: float) -> str:
+    """An empty one where a worker may be forked. `now` is seconds since the epoch."""
     if any(not name.startswith(PREFIX) for name in spec.variables):
         return "The served entity has environment variables, which libraries may read when they are imported."
+    if note.exists() and now - note.stat().st_mtime < NOTE_KEPT_S:
+        return note.read_text(errors="replace")
     return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.scorer.model_worker.frames import LENGTHS
+from services.scorer.worker_output import WorkerOutput
 
 LEAST_PRIORITY = 19
 
@@ -43,12 +44,12 @@ class LaunchedWorker(Protocol):
     """A process of which nothing is known but that it runs: `reader` and `writer` are its channel."""
 
     pid: int
-    output: asyncio.StreamReader
+    output: WorkerOutput
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     def kill(self) -> None:
-        """End it and its children, whose hold on its output would go on. A repeat does nothing."""
+        """End it and all of its process group. A repeat does nothing."""
 
     async def wait(self) -> None:
         """Returns when it is gone; a repeat returns as well."""

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -22,10 +22,14 @@ class Usage:
 
     memory_bytes: int
     cpu_s: float
+    descendants: frozenset[psutil.Process] = frozenset()
 
 
 class WorkerUsage:
-    """`memory_share` of the limit and `cpu_share` of the machine's cores, as last seen; `over_memory` once the limit was passed."""
+    """`memory_share` of the limit and `cpu_share` of the machine's cores, as last seen; `over_memory` once the limit was passed.
+
+    `descendants` are those that were ever seen to be that and still run, whoever is their parent by now.
+    """
 
     def __init__(self, pid: int, memory_limit_bytes: int, kill: Callable[[], None]) -> None:
         self._pid = pid
@@ -33,17 +37,19 @@ class WorkerUsage:
         self._kill = kill
         self.memory_share = self.cpu_share = 0.0
         self.over_memory = False
+        self.descendants: frozenset[psutil.Process] = frozenset()
         with suppress(OSError):  # a hint, where the system has it
             Path(f"/proc/{pid}/oom_score_adj").write_text(OOM_SCORE)
 
     async def watch(self) -> None:
         """Look now and then until the process is gone or was killed for its memory."""
         cores, cpu_s, at = psutil.cpu_count() or 1, 0.0, time.monotonic()
-        while (usage := await asyncio.to_thread(read_usage, self._pid)) is not None:
+        while (usage := await asyncio.to_thread(read_usage, self._pid, self.descendants)) is not None:
             now = time.monotonic()
             self.cpu_share = max(0.0, usage.cpu_s - cpu_s) / max(now - at, LOOK_EVERY_S) / cores
             self.memory_share = usage.memory_bytes / self._limit_bytes
             cpu_s, at = usage.cpu_s, now
+            self.descendants = usage.descendants
             if usage.memory_bytes > self._limit_bytes:
                 self.over_memory = True
                 facts = {"memory_bytes": usage.memory_bytes, "limit_bytes": self._limit_bytes}
@@ -52,9 +58,15 @@ class WorkerUsage:
                 return
             await asyncio.sleep(LOOK_EVERY_S)
 
+    def kill_descendants(self) -> None:
+        """Once it is gone: those that have a session of their own are in no group that was killed."""
+        for process in self.descendants:
+            with suppress(psutil.Error):  # gone by itself; psutil knows a number that is another process' by now
+                process.kill()
 
-def read_usage(pid: int) -> Usage | None:
-    """Of a process and all its descendants; None: it is gone."""
+
+def read_usage(pid: int, known: frozenset[psutil.Process] = frozenset()) -> Usage | None:
+    """Of a process and all its descendants; `known` are from earlier looks. None: it is gone."""
     try:
         process = psutil.Process(pid)
         total, children = _usage_of(process), process.children(recursive=True)
@@ -64,7 +76,7 @@ def read_usage(pid: int) -> Usage | None:
         with suppress(psutil.Error):  # gone since it was listed
             usage = _usage_of(child)
             total = Usage(total.memory_bytes + usage.memory_bytes, total.cpu_s + usage.cpu_s)
-    return total
+    return replace(total, descendants=frozenset(one for one in known.union(children) if one.is_running()))
 
 
 def _usage_of(process: psutil.Process) -> Usage:

@@ -12,6 +12,8 @@ from typing import NoReturn
 import uvloop
 
 from services.shared.errors import SettingsInvalid
+from services.shared.health import HEALTH_VARIABLE
+from services.shared.readiness import LISTEN_VARIABLE, READY_VARIABLE
 from services.shared.settings import S, load_settings
 from services.shared.telemetry import start_telemetry, stop_telemetry
 
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 def run_service(name: str, settings_class: type[S], serve: Callable[[S], Coroutine[None, None, None]]) -> int:
     """Run one service to its end and return its exit code: 0 when it was asked to leave, 2 for settings that stop the start."""
     try:
+        keep_descriptors()
         settings = load_settings(settings_class)
         start_telemetry(name, settings.log.level)
         uvloop.run(serve(settings))
@@ -32,6 +35,13 @@ def run_service(name: str, settings_class: type[S], serve: Callable[[S], Corouti
     finally:
         stop_telemetry()
     return 0
+
+
+def keep_descriptors() -> None:
+    """What this process was handed is for it alone: uvloop passes on whatever can be inherited, to model workers, too."""
+    for variable in (READY_VARIABLE, LISTEN_VARIABLE, HEALTH_VARIABLE):
+        if variable in os.environ:
+            os.set_inheritable(int(os.environ[variable]), False)
 
 
 def calm_garbage_collector() -> None:

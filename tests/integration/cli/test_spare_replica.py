@@ -33,10 +33,18 @@ async def kept(folder: Path, rest_s: float) -> AsyncIterator[SpareReplica]:
 async def spare_pid(other_than: int = 0) -> int:
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            found = [p.pid for p in psutil.Process().children() if spare_replica.MODULE in p.cmdline()]
+            found = [p.pid for p in psutil.Process().children() if spare_replica.MODULE in command_of(p)]
             if found and found != [other_than]:
                 return found[0]
             await asyncio.sleep(0.05)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Empty for one that has just died."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 async def test_a_spare_becomes_the_replica_it_is_told_to_be(tmp_path: Path) -> None:

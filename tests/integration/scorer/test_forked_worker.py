@@ -162,10 +162,24 @@ async def test_what_loads_afresh_and_not_in_a_fork_is_forked_no_more(parent: Par
     assert await is_forked(source, spec)
     assert not note.exists()
     assert not await is_forked(source, replace(spec, variables={"PENSTOCK_DIES_FORKED": ""}))
-    assert "start afresh from now on" in build_log.read_text()
+    assert "start afresh. A forked worker failed" in build_log.read_text()
     assert not await is_forked(source, spec), "remembered"
     assert len(told) == 1
     assert "mlflow.pyfunc" in imports_file(spec.environment_folder).read_text().split(), "told by a worker that was started afresh"
+
+
+async def test_variables_of_its_own_that_make_workers_start_afresh_are_told_once(spec: WorkerSpec, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def tell(message: str) -> None:
+        told.append(message)
+
+    for _ in range(2):  # as two replicas, one after the other
+        source = WorkerSource(tmp_path, DIGEST, tmp_path / "note.txt", BuildLog(tmp_path / "build.log"), tell)
+        assert not await is_forked(source, replace(spec, variables={"OMP_NUM_THREADS": "1"}))
+        await source.prepare_next()
+    (message,) = told
+    assert "The served entity has environment variables" in message
 
 
 async def is_forked(source: WorkerSource, spec: WorkerSpec) -> bool:

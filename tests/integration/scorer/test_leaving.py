@@ -86,7 +86,7 @@ async def test_a_host_whose_lanes_are_all_taken_stays_in_its_group(bench: Bench,
             self.freed.set()
 
     queue, attempts = online_queue(bench.pool_id), Attempts(bench.redis)
-    async with _running(Host(bench.pool_id, "host", queue, bench.kafka, bench.redis, attempts, SlowLanes(), max_poll_interval_s=1.0)):
+    async with running(Host(bench.pool_id, "host", queue, bench.kafka, bench.redis, attempts, SlowLanes(), max_poll_interval_s=1.0)):
         requests = [await bench.send(n, n % 4) for n in range(LANES_PER_REPLICA + 1)]
         assert [a.status for a in await bench.answers(*requests)] == [200] * len(requests)
         await bench.lag_is_zero()
@@ -95,7 +95,7 @@ async def test_a_host_whose_lanes_are_all_taken_stays_in_its_group(bench: Bench,
 
 
 @asynccontextmanager
-async def _running(host: Host) -> AsyncIterator[None]:
+async def running(host: Host) -> AsyncIterator[None]:
     await host.start()
     running = asyncio.create_task(host.run(), name="host")
     try:

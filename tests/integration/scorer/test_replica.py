@@ -4,13 +4,14 @@ import asyncio
 import json
 import shutil
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from services.cli.ports import LOOPBACK, free_port
 from services.shared.settings import MIB, KafkaSettings, RedisSettings
 from services.shared.topics import online_topic
-from tests.integration.scorer.bench import PARTITIONS, PATIENCE_S, Bench, open_bench
+from tests.integration.scorer.bench import PARTITIONS, PATIENCE_S, Bench, lay_wrapper, open_bench
 
 
 async def test_scores_logs_commits_and_drains(bench: Bench) -> None:
@@ -64,6 +65,26 @@ async def test_poison_costs_three_attempts_and_no_neighbour(bench: Bench) -> Non
     assert poison.request_id in await bench.dead_letter_ids()
     assert (await bench.rows(poison))[0].status == 500
     assert await bench.redis.get(f"penstock:attempts:{poison.request_id}") == b"3"
+
+
+async def test_a_model_that_does_not_come_back_ends_its_replica_and_the_next_one_says_why(bench: Bench) -> None:
+    replica = await bench.start()
+    await bench.phase("ready")
+    lay_wrapper(bench.environment, "echo something that the model needs is gone; exit 9")
+    bench.worker().kill()
+    request = await bench.send(21)
+    async with asyncio.timeout(PATIENCE_S):
+        while "something that the model needs is gone" not in (await bench.phase("ready")).message:
+            await asyncio.sleep(0.05)
+        assert await replica.wait() == 1
+    await bench.start()
+    failed = await bench.phase("failed")
+    assert (
+        failed.message == "The model's process died while loading the model. Its process said last: something that the model needs is gone"
+    )
+    lay_wrapper(bench.environment, f'exec {sys.executable} "$@"')
+    await bench.start(number=1)
+    assert (await bench.answers(request))[0].status == 200
 
 
 async def test_a_request_that_takes_too_much_memory_is_ended_and_its_neighbours_are_answered(bench: Bench) -> None:

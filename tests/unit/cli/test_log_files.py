@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.failures import StackFailure
-from services.cli.log_files import ROTATE_BYTES, prune_build_logs, rotate_all
+from services.cli.log_files import REPLICA_LOGS_KEPT, ROTATE_BYTES, prune_build_logs, prune_replica_logs, rotate_all
 from services.cli.log_viewer import matching_logs, recent_lines
 
 POOL = "5e090088725d4ea69812363f5619cfd1-fraud-1-2"
@@ -27,6 +27,17 @@ def test_build_logs_are_kept_for_thirty_days(tmp_path: Path) -> None:
         os.utime(tmp_path / f"{name}.log", (0, -age_days * 86_400 + 10**9))
     prune_build_logs(tmp_path, 10**9)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["build-new.log", "scorer-old.log"]
+
+
+def test_logs_of_replicas_that_are_gone_are_pruned_however_quiet_the_others_are(tmp_path: Path) -> None:
+    """What a replica wrote to a file that was removed was seen by nobody, and filled the disk."""
+    quiet, its_copy = tmp_path / "scorer-quiet.log", tmp_path / "scorer-quiet.log.old"
+    gone = [tmp_path / f"scorer-{number}.log" for number in range(REPLICA_LOGS_KEPT + 2)]
+    for age_s, file in enumerate((*reversed(gone), quiet, its_copy)):
+        file.touch()
+        os.utime(file, (0, 10**9 - age_s))
+    prune_replica_logs(tmp_path, {quiet})
+    assert sorted(tmp_path.iterdir()) == sorted((*gone[2:], quiet, its_copy))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 import pytest
 
-from services.cli.warm_choice import KEPT_S, WarmEnvironment, choose_warm
+from services.cli.warm_choice import GIVEN_UP_S, KEPT_S, WarmEnvironment, choose_warm
 
 NOW = 1_000_000.0
 
 
-def used(digest: str, ago_s: float, memory_bytes: int = 300, unforkable: str = "") -> WarmEnvironment:
-    return WarmEnvironment(digest=digest, used_at=NOW - ago_s, memory_bytes=memory_bytes, unforkable=unforkable)
+def used(digest: str, ago_s: float, memory_bytes: int = 300, unforkable: str = "", since_s: float = 0) -> WarmEnvironment:
+    return WarmEnvironment(digest=digest, used_at=NOW - ago_s, memory_bytes=memory_bytes, unforkable=unforkable, given_up_at=NOW - since_s)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ def used(digest: str, ago_s: float, memory_bytes: int = 300, unforkable: str = "
         pytest.param([used("a", 9), used("b", 1, 1_200)], 4, 1_000, ["a"], id="one that takes too much alone leaves its place"),
         pytest.param([used("a", 9, 900), used("b", 1, 0)], 4, 1_000, ["b", "a"], id="what has never run is tried"),
         pytest.param([used("a", 9), used("b", 1, 300, "threads")], 1, 1_000, ["a"], id="what cannot be forked takes no place"),
+        pytest.param([used("a", 1, 300, "died", GIVEN_UP_S)], 4, 1_000, ["a"], id="and is tried again: the cause may have passed"),
     ],
 )
 def test_which_environments_have_a_warm_parent(known: list[WarmEnvironment], most: int, limit_bytes: int, chosen: list[str]) -> None:

@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import cast
 
+import pytest
 from redis.asyncio import Redis
 
 from services.scorer.answers import Answer
 from services.scorer.attempts import Attempts
 from services.scorer.batching import LARGE_BYTES
+from services.scorer.build_log import DeploymentFailed
 from services.scorer.evaluation_meter import EvaluationMeter
 from services.scorer.jobs import Job
-from services.scorer.lanes import Lanes
+from services.scorer.lanes import Lanes, WorkerLost, pause_s
 from services.scorer.model_worker.frames import Traits
 from services.scorer.worker_process import WorkerDied, WorkerProcess
+from services.scorer.worker_usage import WorkerUsage
 from services.shared.clock import now_ms
 from services.shared.envelope import ScoringRequest
 from services.shared.tallies import Tallies
@@ -26,12 +30,18 @@ class Worker:
     """Scores together what is not ODD. Nothing is answered before `go`."""
 
     dead = False
+    died_idle = False
 
     def __init__(self, waits: bool = False) -> None:
         self.traits = Traits(True, waits, "the test says so")
         self.batches: list[list[bytes]] = []
         self.go = asyncio.Event()
         self.died = False
+        self.end = asyncio.Event()
+        self.usage = SimpleNamespace(over_memory=False)
+
+    async def ended(self) -> None:
+        await self.end.wait()
 
     async def score(self, members: Sequence[tuple[str, bytes]], on_answer: Callable[[int, Answer], None]) -> None:
         bodies = [body for _, body in members]
@@ -61,6 +71,29 @@ async def lanes_with(worker: Worker) -> Lanes:
 def job(body: bytes, answers: list[int], deadline_ms: int = FOREVER_MS) -> Job:
     request = ScoringRequest("id", "e", "n", "m-1", "s", "ada", 0, deadline_ms, "stream", "", "application/json", "", 1, body)
     return Job(request, lambda _, answer: answers.append(answer.status))
+
+
+async def lanes_of(monkeypatch: pytest.MonkeyPatch, *outcomes: Worker | WorkerDied) -> Lanes:
+    """Each start of a worker has the next outcome, without a pause."""
+    monkeypatch.setattr("services.scorer.lanes.FIRST_BACKOFF_S", 0)
+    left = iter(outcomes)
+
+    async def start() -> WorkerProcess:
+        outcome = next(left)
+        if isinstance(outcome, WorkerDied):
+            raise outcome
+        return cast(WorkerProcess, outcome)
+
+    lanes = Lanes(start, cast(Attempts, Counted()), EvaluationMeter(Tallies(Redis())), limit_s=60)
+    await lanes.start()
+    return lanes
+
+
+def gone(idle: bool) -> Worker:
+    worker = Worker()
+    worker.died_idle = idle
+    worker.end.set()
+    return worker
 
 
 async def settle() -> None:
@@ -196,3 +229,40 @@ async def test_suspects_whose_deadline_has_passed_hold_up_nobody() -> None:
     worker.go.set()
     await settle()
     assert (answers, lanes.in_flight) == ([504, 200], 0)
+
+
+async def test_a_model_that_died_loading_fails_its_deployment_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeploymentFailed, match=r"while loading the model\. Its process said last: libgomp is not there"):
+        await lanes_of(monkeypatch, *(WorkerDied(blamed=True, said="libgomp is not there") for _ in range(3)))
+
+
+async def test_a_worker_that_does_not_come_back_is_tried_so_often_and_then_lost_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its replica looked well for ever, and kept partitions and requests."""
+    lanes = await lanes_of(monkeypatch, gone(idle=False), *(WorkerDied(blamed=True, said="no space left") for _ in range(3)))
+    with pytest.raises(WorkerLost, match=r"3 .* no space left"):
+        await lanes.keep_alive(most_failures=3)
+
+
+async def test_a_worker_that_dies_again_and_again_without_a_request_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes = await lanes_of(monkeypatch, gone(idle=True), WorkerDied(blamed=True), gone(idle=True))
+    with pytest.raises(WorkerLost):
+        await lanes.keep_alive(most_failures=3)
+
+
+async def test_deaths_under_requests_are_counted_for_the_requests_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends poison again and again must not take the replica from its neighbours."""
+    last = Worker()
+    lanes = await lanes_of(monkeypatch, *(gone(idle=False) for _ in range(9)), last)
+    keeping = asyncio.create_task(lanes.keep_alive(most_failures=2))
+    async with asyncio.timeout(5):
+        while lanes.usage is not cast(WorkerUsage, last.usage):
+            await asyncio.sleep(0.001)
+    assert not keeping.done()
+    keeping.cancel()
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(0, 0), (1, 0), (2, 0.5), (3, 1), (5, 4), (60, 10)])
+def test_the_pause_before_a_restart_doubles(failures: int, pause: float) -> None:
+    assert pause_s(failures) == pause
