@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaError
@@ -11,7 +12,7 @@ from services.shared.clock import now_ms
 
 POLL_MS = 1_000
 
-Taken = ConsumerRecord | Undecodable
+Taken: TypeAlias = ConsumerRecord | Undecodable
 
 log = logging.getLogger(__name__)
 
