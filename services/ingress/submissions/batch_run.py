@@ -112,7 +112,7 @@ class BatchRun:
                 await asyncio.sleep(CONCLUSION_PAUSE_S)
         if concluded.table_fault:
             state, message = "FAILED", concluded.table_fault
-        return self._ended(state, message, concluded.rows, concluded.failed)
+        return self._ended(state, message, concluded.rows, concluded.failed, wrote_table=not concluded.table_fault)
 
     async def _unless_canceled(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether it came to its end. Raises what it raises."""
@@ -128,8 +128,16 @@ class BatchRun:
             task.result()
         return task in done
 
-    def _ended(self, state: State, message: str, rows: int = 0, failed: int = 0) -> BatchEnded:
-        return BatchEnded(at_ms=now_ms(), batch_id=self._batch.batch_id, state=state, message=message, rows=rows, failed=failed)
+    def _ended(self, state: State, message: str, rows: int = 0, failed: int = 0, *, wrote_table: bool = False) -> BatchEnded:
+        return BatchEnded(
+            at_ms=now_ms(),
+            batch_id=self._batch.batch_id,
+            state=state,
+            message=message,
+            rows=rows,
+            failed=failed,
+            wrote_table=wrote_table,
+        )
 
 
 def source_of(order: BatchOrder, tables: Place, output: str) -> Source:
