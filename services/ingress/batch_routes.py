@@ -16,6 +16,7 @@ from services.ingress.batch_uploads import digest_body, room_in, save_body
 from services.ingress.batch_view import batch_view
 from services.ingress.bodies import read_json_object
 from services.ingress.http_errors import json_response
+from services.ingress.lasting_files import write_lasting
 from services.ingress.payloads import parse
 from services.ingress.permissions import Guard, guarded
 from services.ingress.preferences import require_key
@@ -121,7 +122,7 @@ class BatchesApi:
         if kind is None:
             sent = to_sent(parse(BatchInput, await read_json_object(request)), table)
             if sent.kind == "INLINE" and folder is not None:
-                await asyncio.to_thread((folder / UPLOAD).write_text, sent.asked)
+                await asyncio.to_thread(write_lasting, folder / UPLOAD, sent.asked)
         elif folder is None:
             content = await digest_body(request, self._limits.max_batch_bytes, self._limits.body_timeout_s)
             sent = Sent(kind, "", 0, table, {}, content)
