@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from services.ingress.lasting_files import write_lasting
 from services.ingress.statement_folder import leave
 
 ORDER, UPLOAD, PROGRESS = "order.json", "upload", "progress.json"
@@ -36,7 +37,7 @@ class Progress:
 
 
 def leave_order(folder: Path, order: BatchOrder) -> None:
-    leave(folder / ORDER, asdict(order))
+    write_lasting(folder / ORDER, json.dumps(asdict(order)))
 
 
 def read_order(folder: Path) -> BatchOrder | None:

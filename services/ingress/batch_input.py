@@ -1,6 +1,9 @@
 """What may be sent to submit a batch: an order in JSON, with its rows or whence they come, or a file. Pure."""
 
+import json
 import re
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
@@ -52,6 +55,23 @@ class BatchInput(Input):
     output_table: TableName = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A submission. `asked` is the table, the SELECT or the rows as JSON, `content` the digest of that or of a file."""
+
+    kind: SourceKind
+    asked: str
+    size: int  # of rows and files
+    table: str  # of the results
+    params: dict[str, Any]
+    content: str
+
+    @property
+    def digest(self) -> str:
+        """By which it is known when it comes again."""
+        return sha256(json.dumps([self.kind, self.table, self.params, self.content]).encode()).hexdigest()
+
+
 def kind_of(content_type: str) -> SourceKind | None:
     """Of a file; None for an order in JSON. Raises ContentTypeUnsupported."""
     media_type = content_type.partition(";")[0].strip().lower()
@@ -60,6 +80,13 @@ def kind_of(content_type: str) -> SourceKind | None:
     if media_type not in FILES:
         raise ContentTypeUnsupported(f"A batch comes as {JSON}, {', '.join(FILES)}; not as '{media_type}'.")
     return FILES[media_type]
+
+
+def to_sent(sent: BatchInput, table: str) -> Sent:
+    """Of an order in JSON; `table` is what its address says. Raises ParameterInvalid."""
+    kind, asked = source_of(sent)
+    size = len(asked.encode()) if kind == "INLINE" else 0
+    return Sent(kind, asked, size, sent.output_table or table, sent.params, sha256(asked.encode()).hexdigest())
 
 
 def source_of(sent: BatchInput) -> tuple[SourceKind, str]:

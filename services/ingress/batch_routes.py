@@ -1,7 +1,6 @@
 """Batches of an endpoint by REST: submit, list, look, cancel, results. Whoever may query submits and sees their own; managers see all."""
 
 import asyncio
-import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +11,12 @@ from starlette.responses import FileResponse
 from uuid_utils import uuid7
 
 from services.ingress.batch_folder import UPLOAD, BatchOrder, leave_order, read_order, read_progress
-from services.ingress.batch_input import BatchInput, TableName, kind_of, require_output, source_of
-from services.ingress.batch_uploads import require_room, save_body
+from services.ingress.batch_input import BatchInput, Sent, TableName, kind_of, require_output, to_sent
+from services.ingress.batch_uploads import digest_body, room_for_upload, save_body
 from services.ingress.batch_view import batch_view
 from services.ingress.bodies import read_json_object
 from services.ingress.http_errors import json_response
+from services.ingress.lasting_files import write_lasting
 from services.ingress.payloads import parse
 from services.ingress.permissions import Guard, guarded
 from services.ingress.preferences import require_key
@@ -60,15 +60,19 @@ class BatchesApi:
     async def submit(self, request: Request, caller: Token, output_table: str) -> Response:
         """With an `Idempotency-Key` that came before, the batch of then. Raises KeyReused when it was for something else."""
         key = require_key(request.headers.get("idempotency-key", ""))
+        hashed = sha256(key.encode()).hexdigest() if key else ""
         state = await self._events.refresh()
         endpoint = guarded(request, state)
+        if found := batch_by_key(state.batches, endpoint.endpoint_id, caller.principal, caller.kind, hashed):
+            return await self._told(endpoint, _same(found, (await self._read(request, None, output_table)).digest))
         if sum(batch.is_running for batch in state.batches.values()) >= MAX_RUNNING:
             raise LimitExceeded(f"{MAX_RUNNING} batches have not ended yet; wait for one of them.")
         batch_id = str(uuid7())
         folder = self._folder / batch_id
         folder.mkdir(parents=True, mode=0o700)
         try:
-            order, digest = await self._taken(request, caller, endpoint, folder, output_table)
+            sent = await self._read(request, folder, output_table)
+            await asyncio.to_thread(leave_order, folder, self._order(sent, caller, endpoint))
         except BaseException:
             await _remove(folder)
             raise
@@ -78,9 +82,9 @@ class BatchesApi:
             endpoint_id=endpoint.endpoint_id,
             owner=caller.principal,
             owner_kind=caller.kind,
-            key=sha256(key.encode()).hexdigest() if key else "",
-            digest=digest,
-            table=order.table,
+            key=hashed,
+            digest=sent.digest,
+            table=sent.table,
         )
         return await self._told(endpoint, await self._submitted(event, folder))
 
@@ -112,32 +116,34 @@ class BatchesApi:
             raise NoResults(f"Batch '{batch_id}' has no results: it ended before it had rows. {batch.message}".rstrip())
         return FileResponse(file, media_type=media_type, filename=f"{batch_id}.{form}")
 
-    async def _taken(self, request: Request, caller: Token, endpoint: Endpoint, folder: Path, table: str) -> tuple[BatchOrder, str]:
-        """The order, in its folder with the input; and the digest of all that was sent."""
-        kind, asked = kind_of(request.headers.get("content-type", "")), ""
-        if kind is not None:
-            announced = int(request.headers.get("content-length", 0))
-            await asyncio.to_thread(require_room, self._folder, announced, self._limits.batches_disk_bytes)
-            saved = await save_body(request, folder / UPLOAD, self._limits.max_batch_bytes, self._limits.body_timeout_s)
-            size, digest, params = saved.size, saved.sha256, {}
+    async def _read(self, request: Request, folder: Path | None, table: str) -> Sent:
+        """All that was sent; the rows lie in the folder then. Without one they are read, and kept nowhere."""
+        kind = kind_of(request.headers.get("content-type", ""))
+        if kind is None:
+            sent = to_sent(parse(BatchInput, await read_json_object(request)), table)
+            if sent.kind == "INLINE" and folder is not None:
+                await asyncio.to_thread(write_lasting, folder / UPLOAD, sent.asked)
+        elif folder is None:
+            content = await digest_body(request, self._limits.max_batch_bytes, self._limits.body_timeout_s)
+            sent = Sent(kind, "", 0, table, {}, content)
         else:
-            sent = parse(BatchInput, await read_json_object(request))
-            kind, asked = source_of(sent)
-            table, params = sent.output_table or table, sent.params
-            digest, size = sha256(asked.encode()).hexdigest(), 0
-            if kind == "INLINE":
-                size, asked = await asyncio.to_thread((folder / UPLOAD).write_text, asked), ""
-        require_output(table)
+            room = await asyncio.to_thread(room_for_upload, self._folder, self._limits.max_batch_bytes, self._limits.batches_disk_bytes)
+            saved = await save_body(request, folder / UPLOAD, room, self._limits.body_timeout_s)
+            sent = Sent(kind, "", saved.size, table, {}, saved.sha256)
+        require_output(sent.table)
+        return sent
+
+    def _order(self, sent: Sent, caller: Token, endpoint: Endpoint) -> BatchOrder:
         state = self._events.snapshot()
         visible = None if is_admin(caller, state) else readable_tables(caller, state)
-        order = BatchOrder(endpoint.name, kind, asked, size, visible, table, params)
-        await asyncio.to_thread(leave_order, folder, order)
-        return order, sha256(json.dumps([kind, table, params, digest]).encode()).hexdigest()
+        asked = "" if sent.kind == "INLINE" else sent.asked
+        return BatchOrder(endpoint.name, sent.kind, asked, sent.size, visible, sent.table, sent.params)
 
     def _require_new(self, table: str) -> None:
         """Raises AlreadyExists. Tables of other batches the fold refuses, also those that are not written yet.
 
-        A bucket is not asked here, but before the rows are read: it may take its time.
+        A bucket is not asked here, but before the rows are read: it may take its time. A batch that finds something there then fails,
+        and nobody's table becomes its owner's to read (`BatchEnded.wrote_table`).
         """
         if table and is_folder(self._tables) and Path(table_at(self._tables, table)).exists():
             raise AlreadyExists(f"Table {table} exists already.")
@@ -155,9 +161,7 @@ class BatchesApi:
                     await _remove(folder)
                     raise
         await _remove(folder)
-        if found.digest != event.digest:
-            raise KeyReused("This 'Idempotency-Key' came with another batch before.")
-        return found
+        return _same(found, event.digest)
 
     def _by_key(self, event: BatchSubmitted) -> Batch | None:
         return batch_by_key(self._events.snapshot().batches, event.endpoint_id, event.owner, event.owner_kind, event.key)
@@ -177,6 +181,13 @@ class BatchesApi:
     def _views(self, endpoint: Endpoint, batches: list[Batch]) -> list[dict[str, Any]]:
         folders = [self._folder / batch.batch_id for batch in batches]
         return [batch_view(endpoint, b, read_order(f), read_progress(f)) for b, f in zip(batches, folders, strict=True)]
+
+
+def _same(found: Batch, digest: str) -> Batch:
+    """Raises KeyReused."""
+    if found.digest != digest:
+        raise KeyReused("This 'Idempotency-Key' came with another batch before.")
+    return found
 
 
 async def _remove(folder: Path) -> None:

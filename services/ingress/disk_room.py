@@ -15,7 +15,12 @@ def used_bytes(folder: Path) -> int:
 
 def room_in(folder: Path, limit_bytes: int) -> int:
     """Bytes that may still come: the folder may hold so many, and the disk is never filled. Not above zero: none."""
-    return min(limit_bytes - used_bytes(folder), shutil.disk_usage(folder).free - LEFT_FREE_BYTES)
+    return min(limit_bytes - used_bytes(folder), free_bytes(folder))
+
+
+def free_bytes(folder: Path) -> int:
+    """Of its disk, beside what is left to others."""
+    return shutil.disk_usage(folder).free - LEFT_FREE_BYTES
 
 
 def _size(file: Path) -> int:

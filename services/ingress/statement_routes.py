@@ -140,7 +140,8 @@ def readable_tables(caller: Token, state: ControlState) -> tuple[str, ...]:
     logged = {endpoint.table.full_name for endpoint in managed if endpoint.table}
     ids = {endpoint.endpoint_id for endpoint in managed}
     own = (caller.principal, caller.kind)
-    results = {b.table for b in state.batches.values() if b.table and (b.endpoint_id in ids or (b.owner, b.owner_kind) == own)}
+    written = [batch for batch in state.batches.values() if batch.table and not batch.is_running]
+    results = {batch.table for batch in written if batch.endpoint_id in ids or (batch.owner, batch.owner_kind) == own}
     return tuple(sorted(logged | results))
 
 

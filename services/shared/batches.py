@@ -70,8 +70,9 @@ def apply_batch_event(batches: Batches, event: BatchEvent) -> Batches:
         case BatchEnded():
             if not batch.is_running:
                 raise Conflict("The batch has ended already.")
+            state, table = BatchState(event.state), batch.table if event.wrote_table else ""
             ended = replace(
-                batch, state=BatchState(event.state), ended_ms=event.at_ms, message=event.message, rows=event.rows, failed=event.failed
+                batch, state=state, ended_ms=event.at_ms, message=event.message, rows=event.rows, failed=event.failed, table=table
             )
             return {**batches, batch.batch_id: ended}
         case BatchForgotten():

@@ -416,7 +416,10 @@ class BatchCanceled(_Event):
 
 
 class BatchEnded(_Event):
-    """`message` is shown to the user: why it failed, or "". `failed` of its `rows` have no prediction, but an error."""
+    """`message` is shown to the user: why it failed, or "". `failed` of its `rows` have no prediction, but an error.
+
+    Unless `wrote_table`, the table that was asked for is not this batch's: there is none, or it is somebody else's.
+    """
 
     type: Literal["BatchEnded"] = "BatchEnded"
     batch_id: str
@@ -424,6 +427,7 @@ class BatchEnded(_Event):
     message: str = ""
     rows: int = 0
     failed: int = 0
+    wrote_table: bool = True
 
 
 class BatchForgotten(_Event):

@@ -16,6 +16,7 @@ from uuid import uuid4
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from deltalake import DeltaTable
 
+from services.shared.clock import now_ms
 from services.shared.results import ScoringResult, parse_result
 from tests.e2e.conftest import Deployed, Stack, eventually
 
@@ -52,6 +53,17 @@ def ids_in(table: Path) -> list[str]:
     return [row["databricks_request_id"] for row in rows_of(table)]
 
 
+async def answer_to(stack: Stack, endpoint: Deployed, key: bytes, *headers: tuple[str, bytes]) -> ScoringResult:
+    """What a record of one row comes to."""
+    topic = f"penstock.endpoint.{endpoint.name}"
+    consumer = AIOKafkaConsumer(f"{topic}.results", bootstrap_servers=stack.kafka, auto_offset_reset="earliest")
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka, acks="all") as producer, consumer, asyncio.timeout(60):
+        await producer.send_and_wait(f"{topic}.requests", b'{"dataframe_records": [{"x": 1}]}', key=key, headers=list(headers))
+        while (record := await consumer.getone()).key != key:
+            continue
+    return parse_result(record.headers, record.value, record.key)
+
+
 async def test_the_clients_of_the_docs_get_their_answers_and_rows(stack: Stack, deploy: Callable[..., Deployed]) -> None:
     endpoint = deploy()
     assert switch_on(stack, endpoint)["bootstrap_servers"] == stack.kafka
@@ -61,9 +73,12 @@ async def test_the_clients_of_the_docs_get_their_answers_and_rows(stack: Stack, 
     answers = "[(200, {'predictions': [2.0]}), (200, {'predictions': [5.0]})]\n"
     clients = (asyncio.to_thread(run, stack, endpoint, sys.executable, "-c", snippet(name)) for name in ("aiokafka", "confluent-kafka"))
     assert await asyncio.gather(*clients) == [answers, answers]
-    await eventually(lambda: len(ids_in(endpoint.table)) == 6)
+    late = await answer_to(stack, endpoint, b"late", ("penstock-deadline-ms", b"%d" % (now_ms() + 1)))
+    assert (late.status, json.loads(late.body)["error_code"]) == (504, "DEADLINE_EXCEEDED")
+    await eventually(lambda: len(ids_in(endpoint.table)) == 7)
     rows = rows_of(endpoint.table)
-    assert {row["status_code"] for row in rows} == {200}
+    assert Counter(row["status_code"] for row in rows) == {200: 6, 504: 1}
+    assert [row["databricks_request_id"] for row in rows if row["status_code"] == 504] == [late.request_id]
     assert {row["requester"] for row in rows} == {"admin"}
 
 

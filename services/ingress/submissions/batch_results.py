@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.ingress.lasting_files import put_lasting
 from services.ingress.submissions.column_types import JSON, common_type, settled_type, to_array, type_of
 from services.ingress.submissions.json_texts import joined, json_texts
 from services.ingress.submissions.predictions import NOT_SCORED, NotByRow, RowError, read_predictions, row_error
@@ -58,8 +59,8 @@ def write_results(rows: RowFile, settled: ReadSettled, parquet: Path, ndjson: Pa
             failed += sum(error is not None for error in found.errors)
             lines.write(to_ndjson(batch))
             table.write_batch(to_stored(batch))
-    drafts[0].replace(parquet)
-    drafts[1].replace(ndjson)
+    put_lasting(drafts[0], parquet)
+    put_lasting(drafts[1], ndjson)
     return Written(rows.rows, failed)
 
 

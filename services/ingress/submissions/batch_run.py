@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class BatchRun:
-    """`scoring` is there from the beginning where an earlier process had cut something: its results are about to be read."""
+    """`scoring` is there once it is restored where an earlier process had cut something: its results are about to be read."""
 
     def __init__(self, batch: Batch, folder: Path, tables: Place, means: Means, turns: asyncio.Semaphore, apart: asyncio.Semaphore) -> None:
-        """Reads files, so this belongs in a thread. `turns` are those of the endpoint's batches, `apart` those of the node's."""
+        """`turns` are those of the endpoint's batches, `apart` those of the node's."""
         self._batch = batch
         self._folder = folder
         self._tables = tables
@@ -40,15 +40,28 @@ class BatchRun:
         self._turns = turns
         self._apart = apart
         self._canceled = asyncio.Event()
-        self._order = read_order(folder)
-        self.scoring = self._new_scoring(self._order) if self._order and (folder / ROWS).exists() and (folder / CUTS).exists() else None
+        self._order: BatchOrder | None = None
+        self._is_readable = True
+        self.scoring: Scoring | None = None
+
+    def restore(self) -> None:
+        """Reads what an earlier process left, so this belongs in a thread. Files that cannot be read are the end of this batch alone."""
+        try:
+            self._order = read_order(self._folder)
+            if self._order and (self._folder / ROWS).exists() and (self._folder / CUTS).exists():
+                self.scoring = self._new_scoring(self._order)
+        except Exception:
+            log.exception("files of a batch cannot be read", extra={"batch_id": self._batch.batch_id})
+            self._is_readable = False
 
     def cancel(self) -> None:
         self._canceled.set()
 
     async def run(self, read_to_end: Callable[[], Awaitable[None]]) -> BatchEnded:
-        """What became of it."""
+        """What became of it, once it was restored."""
         try:
+            if not self._is_readable:
+                return self._ended("FAILED", FAULT)
             if self._order is None:
                 return self._ended("FAILED", NOT_HERE)
             state, message = await self._outcome(self._order, read_to_end)
@@ -112,7 +125,7 @@ class BatchRun:
                 await asyncio.sleep(CONCLUSION_PAUSE_S)
         if concluded.table_fault:
             state, message = "FAILED", concluded.table_fault
-        return self._ended(state, message, concluded.rows, concluded.failed)
+        return self._ended(state, message, concluded.rows, concluded.failed, wrote_table=not concluded.table_fault)
 
     async def _unless_canceled(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether it came to its end. Raises what it raises."""
@@ -128,8 +141,16 @@ class BatchRun:
             task.result()
         return task in done
 
-    def _ended(self, state: State, message: str, rows: int = 0, failed: int = 0) -> BatchEnded:
-        return BatchEnded(at_ms=now_ms(), batch_id=self._batch.batch_id, state=state, message=message, rows=rows, failed=failed)
+    def _ended(self, state: State, message: str, rows: int = 0, failed: int = 0, *, wrote_table: bool = False) -> BatchEnded:
+        return BatchEnded(
+            at_ms=now_ms(),
+            batch_id=self._batch.batch_id,
+            state=state,
+            message=message,
+            rows=rows,
+            failed=failed,
+            wrote_table=wrote_table,
+        )
 
 
 def source_of(order: BatchOrder, tables: Place, output: str) -> Source:

@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -110,7 +111,9 @@ class BatchRunner:
 
     async def _new_run(self, batch: Batch) -> BatchRun:
         folder, turns = self._folder / batch.batch_id, self._turns[batch.endpoint_id]
-        return await asyncio.to_thread(BatchRun, batch, folder, self._tables, self._means, turns, self._apart)
+        run = BatchRun(batch, folder, self._tables, self._means, turns, self._apart)
+        await asyncio.to_thread(run.restore)
+        return run
 
     async def _tidy(self) -> None:
         while True:
@@ -124,7 +127,7 @@ class BatchRunner:
         """Folders of what was never submitted, and what a batch that has ended needs no more."""
         for folder in self._folder.iterdir():
             batch = batches.get(folder.name)
-            if batch is None and folder.is_dir() and time.time() - folder.stat().st_mtime > ORPHAN_S:
+            if batch is None and is_orphan(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             elif batch is not None and not batch.is_running and batch.batch_id not in self._runs:
                 _clear(folder)
@@ -163,6 +166,15 @@ def running(state: ControlState) -> list[Batch]:
 def over(state: ControlState, before_ms: int) -> Iterable[Batch]:
     """Those that ended before then."""
     return [b for b in state.batches.values() if b.state is not BatchState.FORGOTTEN and b.ended_ms is not None and b.ended_ms < before_ms]
+
+
+def is_orphan(folder: Path) -> bool:
+    """Not where it goes at this moment: an ingress removes what it refused."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and time.time() - found.st_mtime > ORPHAN_S
 
 
 def _clear(folder: Path) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from services.ingress.apart import NICENESS, alone, run_apart
-from services.ingress.statement_folder import leave
+from services.ingress.lasting_files import write_lasting
 from services.ingress.submissions.batch_results import Written, write_results
 from services.ingress.submissions.results_table import TableRefused, write_table
 from services.ingress.submissions.row_file import FILE, RowFile
@@ -48,7 +48,7 @@ def main(folder: Path, table: str) -> None:
         if (folder / _CONCLUDED).exists():
             return
         written = write_results(RowFile(folder / FILE), partial(in_order, folder / SETTLED), folder / PARQUET, folder / NDJSON)
-        leave(folder / _CONCLUDED, asdict(to_concluded(folder, table, written)))
+        write_lasting(folder / _CONCLUDED, json.dumps(asdict(to_concluded(folder, table, written))))
 
 
 def to_concluded(folder: Path, table: str, written: Written) -> Concluded:

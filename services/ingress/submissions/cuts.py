@@ -28,14 +28,23 @@ class Cut:
     sampling_fraction: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is to be cut next, and how often it was before."""
+
+    first: int
+    count: int
+    round: int
+
+
 def item_id(batch_id: str, cut: Cut) -> str:
     """The same whenever the cut is produced."""
     return id_of_rows(batch_id, cut.first, cut.count, cut.round, cut.at_ms)
 
 
 def parts_of(first: int, count: int) -> list[tuple[int, int]]:
-    """First row and count of each part that an item is taken apart into."""
-    size = -(-count // PARTS)
+    """First row and count of each part that an item is taken apart into; none of no rows."""
+    size = max(1, -(-count // PARTS))
     return [(start, min(size, first + count - start)) for start in range(first, first + count, size)]
 
 
@@ -64,9 +73,20 @@ def read_cuts(file: Path) -> list[Cut]:
         return [Cut(*cut) for line in lines if line.endswith(b"\n") for cut in json.loads(line)]
 
 
-def leaves_of(cuts: Iterable[Cut]) -> dict[int, Cut]:
-    """Those that count, by first row: the cuts that an item is taken apart into are made at once, and the first begins where it began."""
-    return {cut.first: cut for cut in cuts}
+def leaves_of(cuts: Iterable[Cut]) -> list[Cut]:
+    """Those that count, by their rows: an item is superseded by the first of its parts, which begins where it began."""
+    last = {cut.first: cut for cut in cuts}
+    return [last[first] for first in sorted(last)]
+
+
+def lost_of(cuts: Sequence[Cut]) -> list[Rows]:
+    """What was to be cut again when a process died: rows of superseded items that are in no part, for not all parts are cut at once."""
+    cut_before = 1 + max((cut.round for cut in cuts), default=0)
+    lost, at = [], 0
+    for leaf in leaves_of(cuts):
+        lost += [Rows(first, count, cut_before) for first, count in parts_of(at, leaf.first - at)]
+        at = leaf.first + leaf.count
+    return lost
 
 
 def _whole_bytes(file: Path) -> int:

@@ -4,20 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.ingress.submissions.cuts import Rows
 from services.ingress.submissions.pace import MAX_BODY_BYTES, MOST_ROWS
 from services.ingress.submissions.row_file import Body, RowFile
 
 MOST_BYTES = 16 * MAX_BODY_BYTES  # of bodies that are read at once; large rows go a few at a time
 SLACK = 0.9  # the rows that are left may be longer than those that were
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What is to be cut next, and how often it was before."""
-
-    first: int
-    count: int
-    round: int
 
 
 @dataclass(frozen=True, slots=True)

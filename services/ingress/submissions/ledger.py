@@ -43,10 +43,10 @@ class Ledger:
         self.failed += cut.count - succeeded
 
 
-def restored(batch_id: str, rows: int, cuts: Iterable[Cut], settled: Iterable[tuple[int, int]]) -> Ledger:
-    """`settled`: first row and status of what has its last word."""
+def restored(batch_id: str, rows: int, cuts: Sequence[Cut], settled: Iterable[tuple[int, int]]) -> Ledger:
+    """`settled`: first row and status of what has its last word. Rows that `lost_of` finds are to be cut again."""
     ledger, statuses = Ledger(batch_id, rows), dict(settled)
-    for cut in leaves_of(cuts).values():
+    for cut in leaves_of(cuts):
         [request_id] = ledger.add([cut])
         if cut.first in statuses:
             ledger.settle(ledger.close(request_id), statuses[cut.first])

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from deltalake.exceptions import DeltaError
 
 from services.ingress.apart import NICENESS, alone, run_apart
+from services.ingress.lasting_files import write_lasting
 from services.ingress.statement_folder import leave
 from services.ingress.submissions.blocks import of_batches
 from services.ingress.submissions.inputs import read_input
@@ -81,7 +82,7 @@ def main(folder: Path) -> None:
         except OSError as error:
             leave(folder / _REFUSAL, {"message": f"The rows of the input could not be written: {error.strerror}."})
         else:
-            leave(folder / _KEPT, asdict(kept))
+            write_lasting(folder / _KEPT, json.dumps(asdict(kept)))
 
 
 def is_prepared(folder: Path) -> bool:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.ingress.lasting_files import put_lasting
 from services.ingress.submissions.blocks import Input, RowForm
 from services.ingress.submissions.column_types import common_text_type, from_texts, settled_type, type_in_texts
 from services.ingress.submissions.json_texts import joined, json_texts
@@ -143,7 +144,7 @@ def write_rows(found: Input, file: Path, max_bytes: int = MAX_BYTES) -> Kept:
         raise ParameterInvalid(f"The input cannot be read: {error}") from error
     if not rows:
         raise ParameterInvalid("The input holds no rows.")
-    draft.replace(file)
+    put_lasting(draft, file)
     return Kept(rows, faulty)
 
 

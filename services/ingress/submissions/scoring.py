@@ -21,8 +21,8 @@ from services.ingress.rate_limiter import RateLimiter
 from services.ingress.sampling import is_logged
 from services.ingress.submissions.bulk_producer import BulkProducer, PoolRetired
 from services.ingress.submissions.conclusion import SETTLED
-from services.ingress.submissions.cuts import CUTS, Cut, CutLog, parts_of, read_cuts
-from services.ingress.submissions.items import Item, ItemReader, Rows
+from services.ingress.submissions.cuts import CUTS, Cut, CutLog, Rows, lost_of, parts_of, read_cuts
+from services.ingress.submissions.items import Item, ItemReader
 from services.ingress.submissions.ledger import Ledger, restored
 from services.ingress.submissions.pace import Ahead, Foresight, Pace
 from services.ingress.submissions.pools import Pools
@@ -78,9 +78,10 @@ class Scoring:
         self._items = ItemReader(rows, order.params)
         self._cuts, self._settled = CutLog(folder / CUTS), SettledLog(folder / SETTLED)
         words = [(word.first, word.status) for word in read_settled(folder / SETTLED)]
-        self._ledger: Ledger = restored(batch.batch_id, rows.rows, read_cuts(folder / CUTS), words)
+        cuts = read_cuts(folder / CUTS)
+        self._ledger: Ledger = restored(batch.batch_id, rows.rows, cuts, words)
         self._held: dict[str, Cut] = {}  # perhaps sent by an earlier process, to pools that take nothing any more
-        self._again: list[Rows] = []
+        self._again = lost_of(cuts)
         self._destinations = Destinations()
         self._pace, self._ahead, self._foresight = Pace(), Ahead(), Foresight()
         self._news = asyncio.Event()

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 
 from aiokafka import ConsumerRecord
 
@@ -19,7 +20,23 @@ JSON = "application/json"
 BAD_REQUEST, TOO_LARGE = 400, 413
 
 
-def to_request(record: ConsumerRecord, endpoint: Endpoint, requester: str, results_partition: int, longest_ms: int) -> ScoringRequest:
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A record of which nothing but its place is known; `timestamp` is when it was met."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    fault: str
+    key: None = None
+    value: None = None
+    headers: tuple[()] = ()
+
+
+def to_request(
+    record: ConsumerRecord | Undecodable, endpoint: Endpoint, requester: str, results_partition: int, longest_ms: int
+) -> ScoringRequest:
     """Without a served entity yet. A header that `require_fit` refuses counts as none here, so that the refusal has an id too.
 
     `longest_ms` is how long a pool's topic keeps a record: nobody can answer it after that.
@@ -48,8 +65,10 @@ def to_request(record: ConsumerRecord, endpoint: Endpoint, requester: str, resul
     )
 
 
-def require_fit(record: ConsumerRecord, max_body_bytes: int) -> None:
+def require_fit(record: ConsumerRecord | Undecodable, max_body_bytes: int) -> None:
     """Raises RequestRejected: for a header that means nothing, and for no body; PayloadTooLarge for too long a one."""
+    if isinstance(record, Undecodable):
+        raise RequestRejected(record.fault)
     for name in (OWN_ID, CONTENT_TYPE):
         _text(record, name)
     if (text := _text(record, DEADLINE)) and not _is_instant(text):
@@ -72,7 +91,7 @@ def _is_overlong(key: bytes | None) -> bool:
     return len(key or b"") > MAX_KEY_BYTES
 
 
-def _patience_ms(record: ConsumerRecord) -> int:
+def _patience_ms(record: ConsumerRecord | Undecodable) -> int:
     text = _usable(record, DEADLINE)
     return int(text) - int(record.timestamp) if _is_instant(text) else USUAL_PATIENCE_MS
 
@@ -81,13 +100,13 @@ def _is_instant(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= len(str(2**63))
 
 
-def _usable(record: ConsumerRecord, name: str) -> str:
+def _usable(record: ConsumerRecord | Undecodable, name: str) -> str:
     with suppress(RequestRejected):
         return _text(record, name)
     return ""
 
 
-def _text(record: ConsumerRecord, name: str) -> str:
+def _text(record: ConsumerRecord | Undecodable, name: str) -> str:
     """Where a name comes twice, its last value counts."""
     value: bytes = dict(record.headers).get(name) or b""
     if len(value) > MAX_HEADER_BYTES:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -14,6 +14,7 @@ from services.ingress.destinations import NotServing
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.submissions.bulk_producer import BulkProducer
 from services.ingress.submissions.pools import Pools
+from services.ingress.submissions.record_source import Taken, take
 from services.ingress.submissions.routing import Routing
 from services.ingress.submissions.submitted import refusal, require_fit, to_request
 from services.shared.clock import now_ms
@@ -26,10 +27,9 @@ from services.shared.settings import KafkaSettings
 from services.shared.topics import HOUR_MS, MAX_RECORD_BYTES, SUBMITTED_GROUP, create_topics, public_topics, requests_topic, results_topic
 
 MOST_RECORDS = 500  # taken at once: what a death makes come again
-POLL_MS = 1_000
 RETRY_PAUSE_S = 1.0
 
-HandedOver = tuple[ConsumerRecord, "asyncio.Future[None]"]
+HandedOver = tuple[Taken, "asyncio.Future[None]"]
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +65,18 @@ class TopicReader:
         return self._endpoint.name
 
     async def run(self) -> None:
-        """Runs until cancelled: by who sees that the topics were switched off, or the endpoint deleted."""
+        """Runs until cancelled: by who sees that the topics were switched off, or the endpoint deleted.
+
+        Whatever is wrong with one endpoint's topic holds up no other work of this process.
+        """
         while True:
             try:
                 await self._read()
             except (KafkaError, OSError) as error:
                 log.warning("a public topic cannot be read, trying again", extra={"endpoint": self._name, "error": repr(error)})
-                await asyncio.sleep(RETRY_PAUSE_S)
+            except Exception:
+                log.exception("a public topic cannot be read for a fault of ours, trying again", extra={"endpoint": self._name})
+            await asyncio.sleep(RETRY_PAUSE_S)
 
     async def _read(self) -> None:
         """Until the topic has other partitions than it had at the beginning."""
@@ -101,9 +106,7 @@ class TopicReader:
         if not room:
             await self._pools.next_look()
             return
-        taken: Mapping[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(
-            timeout_ms=POLL_MS, max_records=min(room, MOST_RECORDS)
-        )
+        taken = await take(consumer, min(room, MOST_RECORDS))
         handed_over, pause_s = self._hand_over(taken, results)
         await asyncio.gather(*(asyncio.shield(acknowledged) for _, acknowledged in handed_over))
         if next_offsets := {TopicPartition(record.topic, record.partition): record.offset + 1 for record, _ in handed_over}:
@@ -115,7 +118,7 @@ class TopicReader:
                 async with asyncio.timeout(pause_s):
                     await self._events.changed(self._events.snapshot().next_offset)  # the limit may be lifted
 
-    def _hand_over(self, taken: Mapping[TopicPartition, list[ConsumerRecord]], results: int) -> tuple[list[HandedOver], float | None]:
+    def _hand_over(self, taken: Mapping[TopicPartition, list[Taken]], results: int) -> tuple[list[HandedOver], float | None]:
         """In order; and, where one must wait, for how long it and all behind it do."""
         handed_over: list[HandedOver] = []
         try:
@@ -127,7 +130,7 @@ class TopicReader:
             return handed_over, 0.0  # nothing serves, so there is no room
         return handed_over, None
 
-    def _hand_over_one(self, record: ConsumerRecord, results: int) -> "asyncio.Future[None]":
+    def _hand_over_one(self, record: Taken, results: int) -> "asyncio.Future[None]":
         request = to_request(record, self._endpoint, self._caller.principal, record.partition % results, self._longest_ms)
         try:
             require_fit(record, self._max_body_bytes)

@@ -159,6 +159,21 @@ async def test_what_cannot_be_run_fails_and_says_why(node: Node) -> None:
         assert "not on the node" in await node.state(elsewhere.batch_id, BatchState.FAILED)
 
 
+async def test_files_that_cannot_be_read_end_one_batch_and_no_other(node: Node) -> None:
+    node.model.is_mute = True
+    async with node.running():
+        torn, whole = await node.submit(lines(200)), await node.submit(lines(4))
+        await eventually(lambda: all((node.folder(batch_id) / "cuts").exists() for batch_id in (torn, whole)))
+    os.truncate(node.folder(torn) / "rows.parquet", 100)
+    unreadable = await node.submit("")
+    (node.folder(unreadable) / "order.json").write_text("{")
+    node.model.is_mute = False
+    async with node.running():
+        for batch_id in (torn, unreadable):
+            assert "internal fault" in await node.state(batch_id, BatchState.FAILED)
+        await node.state(whole, BatchState.SUCCEEDED)
+
+
 async def test_a_batch_that_is_canceled_or_has_lost_its_endpoint_ends_with_what_was_scored(node: Node) -> None:
     async with node.running():
         done = await node.submit(lines(4))

@@ -13,6 +13,8 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as BatchInPython
+from confluent_kafka import Producer
 from redis.asyncio import Redis
 
 from services.ingress.submissions.record_ids import id_of_record
@@ -173,3 +175,70 @@ async def test_what_was_submitted_reaches_the_pools_under_one_id_each_whoever_le
     assert (one.requester, one.results_to, one.reply_to, one.body) == ("ada", results_topic(endpoint.name), "", b"{}")
     assert one.key.startswith(b"k")
     assert {(result.request_id, result.status, result.key) for result in endpoint.results} == {(min(refused), 400, b"k0")}
+
+
+class NoText(str):
+    """The name of a header as clients of other languages may send it."""
+
+    def encode(self, *_: str) -> bytes:
+        return b"\xff\xfe"
+
+
+async def submit_batch(endpoint: Endpoint, partition: int, *names: str) -> int:
+    """A record for each name, which a header of it has, sent as one batch; the offset of the first."""
+    batch = endpoint.producer.create_batch()
+    batch._builder = BatchInPython(2, 0, False, -1, -1, -1, 2**20)  # the usual one, in C, takes no such names
+    for name in names:
+        batch.append(key=b"unread", value=b"{}", timestamp=now_ms(), headers=[(name, b"1")])
+    batch.close()
+    sent = await endpoint.producer.send_batch(batch, requests_topic(endpoint.name), partition=partition)
+    return int((await sent).offset)
+
+
+def submit_compressed(kafka: KafkaSettings, topic: str, codec: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "compression.type": codec})
+    for _ in range(5):
+        producer.produce(topic, b"{}" * 500, key=codec.encode())
+    assert producer.flush(PATIENCE_S) == 0
+
+
+async def test_a_record_that_cannot_be_decoded_is_refused_and_holds_up_none_behind_it(
+    kafka: KafkaSettings, redis_settings: RedisSettings, tmp_path: Path
+) -> None:
+    async with served(kafka, redis_settings) as endpoint:
+        plain = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)  # an idempotent one numbers batches that it makes itself
+        await plain.start()
+        idempotent, endpoint.producer = endpoint.producer, plain
+        first = await submit_batch(endpoint, 2, "a", NoText("b"), "c")
+        endpoint.producer = idempotent
+        expected = await endpoint.submit(200)
+        await plain.stop()
+        await endpoint.switch(True)
+        endpoint.has_room = True
+        with submissions(kafka, redis_settings, tmp_path) as process:
+            await endpoint.read_until(lambda: endpoint.requests.keys() >= expected and len(endpoint.results) == 2)
+            async with asyncio.timeout(PATIENCE_S):
+                while await endpoint.not_read_yet():
+                    await asyncio.sleep(0.1)
+            assert process.poll() is None, "the same process all the while"
+    refused = {result.submission: (result.status, result.key) for result in endpoint.results}
+    assert refused == {f"2/{first + 1}": (400, b""), f"2/{first + 2}": (400, b"")}
+    assert endpoint.requests.keys() - expected == {
+        copies[0].request_id for copies in endpoint.requests.values() if copies[0].submission == f"2/{first}"
+    }
+
+
+async def test_records_of_producers_that_compress_reach_the_pools(
+    kafka: KafkaSettings, redis_settings: RedisSettings, tmp_path: Path
+) -> None:
+    codecs = ("gzip", "snappy", "lz4", "zstd")
+    async with served(kafka, redis_settings) as endpoint:
+        await endpoint.switch(True)
+        endpoint.has_room = True
+        for codec in codecs:
+            await asyncio.to_thread(submit_compressed, kafka, requests_topic(endpoint.name), codec)
+        with submissions(kafka, redis_settings, tmp_path):
+            await endpoint.read_until(lambda: len(endpoint.requests) == 5 * len(codecs))
+    requests = [copies[0] for copies in endpoint.requests.values()]
+    assert Counter(request.key.decode() for request in requests) == dict.fromkeys(codecs, 5)
+    assert {request.body for request in requests} == {b"{}" * 500}

@@ -7,8 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from services.ingress import batch_routes
 from services.ingress.batch_folder import UPLOAD, Progress, leave_progress, read_order
 from services.ingress.batch_routes import MAX_RUNNING
+from services.ingress.batch_uploads import Room
 from services.ingress.registry import Registry
 from services.ingress.settings import IngressServiceSettings
 from services.shared.control_events import BatchEnded, BatchSubmitted
@@ -227,4 +229,17 @@ async def test_the_workspace_runs_so_many_at_once(workspace: Workspace) -> None:
     answer = await workspace.call("ada", "POST", json=ROWS)
     assert (answer.status_code, answer.json()["error_code"]) == (400, "RESOURCE_LIMIT_EXCEEDED")
     await workspace.end("7")
-    await workspace.submitted()
+    last: dict[str, Any] = {"json": ROWS, "headers": {"Idempotency-Key": "last"}}
+    first = await workspace.submitted(**last)
+    assert (await workspace.submitted(**last))["batch_id"] == first["batch_id"], "whose answer was lost"
+    assert (await workspace.call("querier", "POST", json=ROWS)).status_code == 400
+
+
+async def test_a_file_that_comes_again_needs_no_room(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {"content": b"x\n1\n", "headers": {"Content-Type": "text/csv", "Idempotency-Key": "k"}}
+    first = await workspace.submitted(**sent)
+    monkeypatch.setattr(batch_routes, "room_for_upload", lambda *_: Room(0, 0, 0))
+    assert (await workspace.submitted(**sent))["batch_id"] == first["batch_id"]
+    assert (await workspace.call("querier", "POST", **sent | {"content": b"x\n2\n"})).status_code == 422
+    assert (await workspace.call("ada", "POST", **sent)).status_code == 400
+    assert len(folders(workspace)) == 1

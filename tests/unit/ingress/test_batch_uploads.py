@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from services.ingress.batch_uploads import PIECE_BYTES, require_room, save_body
+from services.ingress.batch_uploads import PIECE_BYTES, Room, digest_body, room_for_upload, save_body
 from services.shared.errors import BodyTooSlow, LimitExceeded, PayloadTooLarge, TryAgainLater
 
 
@@ -28,9 +28,13 @@ def request_of(*chunks: bytes, announced: int | None = None, ends: bool = True) 
     return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
 
 
+def up_to(most: int) -> Room:
+    return Room(most, most, most)
+
+
 async def test_what_came_is_what_lies_there(tmp_path: Path) -> None:
     chunks = [b"a" * 70_000] * 40
-    saved = await save_body(request_of(*chunks), tmp_path / "input", 2**30, 1)
+    saved = await save_body(request_of(*chunks), tmp_path / "input", up_to(2**30), 1)
     content = b"".join(chunks)
     assert len(content) > 2 * PIECE_BYTES
     assert (tmp_path / "input").read_bytes() == content
@@ -39,19 +43,19 @@ async def test_what_came_is_what_lies_there(tmp_path: Path) -> None:
 
 async def test_what_is_announced_as_too_long_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(PayloadTooLarge):
-        await save_body(request_of(announced=101), tmp_path / "input", 100, 1)
+        await save_body(request_of(announced=101), tmp_path / "input", up_to(100), 1)
     assert not (tmp_path / "input").exists()
 
 
 async def test_what_grows_too_long_ends_there(tmp_path: Path) -> None:
     with pytest.raises(PayloadTooLarge):
-        await save_body(request_of(*[b"a" * PIECE_BYTES] * 3), tmp_path / "input", 2 * PIECE_BYTES, 1)
+        await save_body(request_of(*[b"a" * PIECE_BYTES] * 3), tmp_path / "input", up_to(2 * PIECE_BYTES), 1)
     assert (tmp_path / "input").stat().st_size <= 2 * PIECE_BYTES
 
 
 async def test_a_silent_sender_is_not_waited_for(tmp_path: Path) -> None:
     with pytest.raises(BodyTooSlow):
-        await save_body(request_of(b"a", ends=False), tmp_path / "input", 100, 0.01)
+        await save_body(request_of(b"a", ends=False), tmp_path / "input", up_to(100), 0.01)
 
 
 async def test_a_sender_who_leaves_is_told_from_one_who_is_done(tmp_path: Path) -> None:
@@ -62,19 +66,41 @@ async def test_a_sender_who_leaves_is_told_from_one_who_is_done(tmp_path: Path) 
     messages = gone()
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, lambda: anext(messages))
     with pytest.raises(ClientDisconnect):
-        await save_body(request, tmp_path / "input", 100, 1)
+        await save_body(request, tmp_path / "input", up_to(100), 1)
 
 
 async def test_a_full_disk_is_for_a_while(tmp_path: Path) -> None:
     with pytest.raises(TryAgainLater):
-        await save_body(request_of(b"a"), Path("/dev/full"), 100, 1)
+        await save_body(request_of(b"a"), Path("/dev/full"), up_to(100), 1)
 
 
-def test_batches_hold_so_much_in_all(tmp_path: Path) -> None:
+async def test_a_body_that_is_not_kept_has_the_digest_of_one_that_is(tmp_path: Path) -> None:
+    chunks = [b"a" * 70_000] * 40
+    saved = await save_body(request_of(*chunks), tmp_path / "input", up_to(2**30), 1)
+    assert await digest_body(request_of(*chunks), 2**30, 1) == saved.sha256
+    with pytest.raises(PayloadTooLarge):
+        await digest_body(request_of(*chunks), PIECE_BYTES, 1)
+
+
+@pytest.mark.parametrize("announced", [pytest.param(3 * PIECE_BYTES, id="says its length"), pytest.param(None, id="does not")])
+@pytest.mark.parametrize(
+    ("room", "refusal"),
+    [
+        pytest.param(Room(2**30, 2 * PIECE_BYTES, 2**30), LimitExceeded, id="batches hold so much in all"),
+        pytest.param(Room(2**30, 2**30, 2 * PIECE_BYTES), TryAgainLater, id="the disk is nearly full"),
+    ],
+)
+async def test_an_upload_has_the_room_there_is(room: Room, refusal: type[Exception], announced: int | None, tmp_path: Path) -> None:
+    sent = request_of(*[b"a" * PIECE_BYTES] * 3, announced=announced)
+    with pytest.raises(refusal):
+        await save_body(sent, tmp_path / "input", room, 1)
+
+
+def test_room_is_what_the_folder_leaves(tmp_path: Path) -> None:
     (tmp_path / "b1").mkdir()
     (tmp_path / "b1" / "input").write_bytes(b"a" * 100)
-    require_room(tmp_path, 50, 150)
+    room = room_for_upload(tmp_path, 1_000, 150)
+    assert (room.most, room.of_batches) == (1_000, 50)
+    room.require(50)
     with pytest.raises(LimitExceeded):
-        require_room(tmp_path, 51, 150)
-    with pytest.raises(TryAgainLater):
-        require_room(tmp_path, 2**60, 2**61)
+        room.require(51)

@@ -40,6 +40,12 @@ def test_a_batch_goes_from_state_to_state(events: list[ControlEvent], state: Bat
     assert (batch.state, batch.is_running) == (state, state in (BatchState.SUBMITTED, BatchState.CANCELING))
 
 
+def test_a_table_that_a_batch_did_not_write_is_not_its_own() -> None:
+    failed = ended("FAILED").model_copy(update={"wrote_table": False})
+    state = fold(submitted(table="main.a.b"), failed, submitted("b2", table="main.a.b"), state=ENDPOINT)
+    assert [batch.table for batch in state.batches.values()] == ["", "main.a.b"]
+
+
 def test_nothing_is_left_of_a_forgotten_batch_without_a_table() -> None:
     assert fold(submitted(), ended(), FORGOTTEN, state=ENDPOINT).batches == {}
 

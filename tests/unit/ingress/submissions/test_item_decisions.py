@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from services.ingress.submissions.cuts import Cut, CutLog, item_id, parts_of, read_cuts
+from services.ingress.submissions.cuts import Cut, CutLog, Rows, item_id, lost_of, parts_of, read_cuts
 from services.ingress.submissions.ledger import restored
 from services.ingress.submissions.pace import FIRST_OPEN, FIRST_ROWS, MOST_OPEN, MOST_ROWS, RATE_WINDOW_MS, Ahead, Foresight, Pace
 from services.ingress.submissions.verdicts import Verdict, judge
@@ -182,3 +182,22 @@ def test_the_ledger_is_restored(
     assert ledger.open.keys() == {item_id("b1", cut) for cut in left}
     assert (ledger.next_row, (ledger.succeeded, ledger.failed)) == (next_row, counts)
     assert ledger.is_complete is (sum(counts) == 30)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "lost"),
+    [
+        pytest.param([CUT, NEXT], [], id="nothing was taken apart"),
+        pytest.param([CUT, *PARTS, NEXT], [], id="all parts were cut"),
+        pytest.param([CUT, NEXT, PARTS[0]], [Rows(first, 1, 2) for first in range(4, 10)], id="one part was, when its process died"),
+        pytest.param([CUT, PARTS[0]], [], id="behind the last item rows are as if never cut"),
+        pytest.param(
+            [CUT, NEXT, PARTS[0], replace(PARTS[0], count=1, round=2)],
+            [Rows(first, 1, 3) for first in range(1, 10)],
+            id="a part of a part was",
+        ),
+        pytest.param([CUT, NEXT, PARTS[0], replace(PARTS[1], round=2)], [], id="what was lost is cut by another process"),
+    ],
+)
+def test_rows_that_were_to_be_cut_again_are_found(cuts: list[Cut], lost: list[Rows]) -> None:
+    assert lost_of(cuts) == lost

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from errno import ENOSPC
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from services.ingress.batch_folder import BatchOrder, read_progress
@@ -16,8 +20,9 @@ from services.ingress.destinations import Destination
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.submissions.bulk_producer import BulkProducer, PoolRetired
 from services.ingress.submissions.conclusion import SETTLED
+from services.ingress.submissions.cuts import Rows
 from services.ingress.submissions.inputs import read_inline
-from services.ingress.submissions.items import ItemReader, Rows
+from services.ingress.submissions.items import ItemReader
 from services.ingress.submissions.pools import Pools
 from services.ingress.submissions.preparation import ROWS
 from services.ingress.submissions.row_file import RowFile, write_rows
@@ -198,6 +203,76 @@ async def test_who_takes_over_asks_nobody_for_what_was_answered(tmp_path: Path) 
     await here.scored(nothing_more)
     assert not settled & {x for request in here.sent for x in here.asked(request)}
     assert len(here.by_row()) == 500
+
+
+class Deaths:
+    """A batch, step by step, on disk as it is when a process is killed: what was not told to keep is gone."""
+
+    def __init__(self, place: Path, rows: int) -> None:
+        self._place, self._deaths = place, 0
+        (place / "0").mkdir()
+        self.here = world(place / "0", list(range(rows)), answers=None)
+        self.here.scoring = self._new_scoring()
+
+    @property
+    def scoring(self) -> Scoring:
+        assert self.here.scoring is not None
+        return self.here.scoring
+
+    async def die(self) -> None:
+        before, self.here.folder = self.here.folder, self._place / str(self._deaths + 1)
+        shutil.copytree(before, self.here.folder)
+        self.scoring.close()
+        self._deaths += 1
+        self.here.sent, self.here.scoring = [], self._new_scoring()
+        await self.scoring._send_again()
+
+    async def cut(self, room: int) -> None:
+        self.here.free = room
+        await self.scoring._cut_some()
+
+    def answer(self, draw: int, status: int) -> None:
+        """Any of what is sent, also a second time."""
+        if self.here.sent:
+            self.here.answer(self.here.sent[draw % len(self.here.sent)], lambda values: (status, {"predictions": values}))
+
+    async def finish(self) -> None:
+        self.here.free, self.here.answers = 1_000, lambda values: (200, {"predictions": values})
+        for request in list(self.here.sent):
+            self.here.answer(request, self.here.answers)
+        async with asyncio.timeout(10):
+            await self.scoring.run(nothing_more)
+        self.scoring.close()
+
+    def _new_scoring(self) -> Scoring:
+        return Scoring(BATCH, BatchOrder("churn", "INLINE", "", 0, (), "", {}), self.here.folder, self.here.means)
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("cut"), st.integers(0, 9)),
+    st.tuples(st.just("answer"), st.integers(0, 99), st.sampled_from([200, 500, 503])),
+    st.tuples(st.sampled_from(["die", "keep"])),
+)
+
+
+@given(rows=st.integers(1, 60), steps=st.lists(STEPS, max_size=25))
+@example(rows=16, steps=[("cut", 2), ("answer", 0, 500), ("cut", 4), ("die",)])  # four of eight parts are cut
+@settings(max_examples=100, deadline=None)
+async def test_each_row_is_settled_once_whenever_processes_die(rows: int, steps: list[tuple[Any, ...]]) -> None:
+    with TemporaryDirectory() as place:
+        batch = Deaths(Path(place), rows)
+        for step in steps:
+            match step:
+                case ("cut", room):
+                    await batch.cut(room)
+                case ("answer", draw, status):
+                    batch.answer(draw, status)
+                case ("keep",):
+                    batch.scoring.keep()
+                case ("die",):
+                    await batch.die()
+        await batch.finish()
+        assert [row for first, count, _ in batch.here.told() for row in range(first, first + count)] == list(range(rows))
 
 
 async def test_an_answer_that_comes_twice_counts_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from services.ingress.submissions.record_ids import id_of_record, id_of_sender
-from services.ingress.submissions.submitted import refusal, require_fit, to_request
+from services.ingress.submissions.submitted import Undecodable, refusal, require_fit, to_request
 from services.shared.envelope import ScoringRequest
 from services.shared.errors import PayloadTooLarge, RequestRejected
 from tests.unit.shared.control_log import config, created, fold, ready
@@ -106,3 +106,11 @@ def test_a_refusal_keeps_the_senders_id() -> None:
 def test_the_last_of_two_headers_of_one_name_counts() -> None:
     require_fit(record(("ce_id", b"\xff"), OWN), 10)
     assert request_of(("ce_id", b"other"), OWN).submission == "order-7"
+
+
+def test_what_cannot_be_decoded_is_refused_under_its_place() -> None:
+    unread = Undecodable(TOPIC, 3, 41, AT_MS, "no UTF-8")
+    with pytest.raises(RequestRejected, match="no UTF-8"):
+        require_fit(unread, 100)
+    request = to_request(unread, ENDPOINT, "ada", 2, DAY_MS)
+    assert (request.submission, request.key, request.results_partition) == ("3/41", b"", 2)
