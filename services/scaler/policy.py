@@ -17,13 +17,14 @@ class PoolObservation:
     """One look at a pool in service. None means not known, never zero."""
 
     lag: int | None  # records appended but not committed, so those being scored count too
-    arrivals_per_s: float  # records appended, over the rate window
+    arrivals_per_s: float  # records appended, over the rate window; until that has passed, less what may be chance
     evaluation_s: float | None  # moving average of what one request takes of a lane
     replicas: int  # replicas asked for and not leaving, ready or not
     idle_s: float  # seconds since a record was last appended
     since_down_s: float  # seconds since this pool last shrank, or was first seen
     recent_per_s: float = 0.0  # what arrived at least, all through the panic window
     lately_per_s: float = 0.0  # records appended, over `filling_s`
+    average_per_s: float = 0.0  # records appended, over the rate window or what has passed of it: what may be chance keeps a pool
     batched_s: float | None = None  # as `evaluation_s`, of requests that were scored together with many others
     nudged: bool = False  # an ingress is about to append a record to a pool at zero
     bulk_lag: int | None = 0  # as `lag`, of the pool's bulk queue
@@ -81,7 +82,7 @@ def needed_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
 
 def kept_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
     """What keeps a pool from shrinking: a load that has only just come counts as much as one that has lasted."""
-    return _replicas_for(max(arrivals(seen, policy), seen.recent_per_s), seen, policy)
+    return _replicas_for(max(arrivals(seen, policy), seen.average_per_s, seen.recent_per_s), seen, policy)
 
 
 def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePolicy) -> int:
@@ -142,12 +143,12 @@ def first_replicas(spec: EntitySpec, serving_now: int) -> int:
     return min(spec.max_replicas, max(1, spec.min_replicas, serving_now))
 
 
-def explain(seen: PoolObservation, decision: Decision) -> str:
-    """The decision and its numbers, for people."""
+def explain(seen: PoolObservation, policy: ScalePolicy, decision: Decision) -> str:
+    """The decision and the numbers it was made by, for people."""
     numbers = [f"lag {seen.lag}" if seen.lag is not None else "lag not known"]
     numbers += [f"{seen.bulk_lag} of bulk work"] if seen.bulk_lag else []
-    numbers += [f"{max(seen.arrivals_per_s, seen.recent_per_s):.1f} requests/s"]
-    numbers += [f"{seen.evaluation_s * 1000:.1f} ms of a lane each"] if seen.evaluation_s is not None else []
+    numbers += [f"{arrivals(seen, policy):.1f} requests/s"]
+    numbers += [f"{evaluation_s * 1000:.1f} ms of a lane each"] if (evaluation_s := evaluation_under_load(seen)) is not None else []
     return f"{seen.replicas} → {decision.target} replicas ({decision.reason}): {', '.join(numbers)}"
 
 

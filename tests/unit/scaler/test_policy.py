@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, first_replicas, needed_replicas
+from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, explain, first_replicas, needed_replicas
 from services.shared.control_events import EntitySpec
 
 POLICY = ScalePolicy(
@@ -117,6 +117,7 @@ SEEN = st.builds(
     since_down_s=st.floats(0, 10**7) | st.just(float("inf")),
     recent_per_s=st.floats(0, 10**6),
     lately_per_s=st.floats(0, 10**6),
+    average_per_s=st.floats(0, 10**6),
     batched_s=st.none() | st.floats(0, 120),
     panicked=st.booleans(),
     peak=st.integers(0, 20),
@@ -189,6 +190,33 @@ def test_more_backlog_never_means_fewer_replicas(seen: PoolObservation, policy: 
 )
 def test_needed_replicas(seen: PoolObservation, needed: int) -> None:
     assert needed_replicas(seen, POLICY) == needed
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        pytest.param(
+            FILLED, "2 → 3 replicas (full): lag 24, 80.0 requests/s, 100.0 ms of a lane each", id="what keeps the lanes of a full pool busy"
+        ),
+        pytest.param(
+            replace(STEPPED, recent_per_s=150.0, lately_per_s=190.0, replicas=3, panicked=True, lag=4),
+            "3 → 7 replicas (panic): lag 4, 190.0 requests/s, 100.0 ms of a lane each",
+            id="the last seconds, where they made the panic larger",
+        ),
+        pytest.param(
+            replace(QUIET, arrivals_per_s=900.0, batched_s=0.01, lag=4),
+            "1 → 4 replicas (backlog): lag 4, 900.0 requests/s, 10.0 ms of a lane each",
+            id="the evaluation time of requests with company",
+        ),
+        pytest.param(
+            replace(BUSY, recent_per_s=99.0),
+            "2 → 3 replicas (backlog): lag 200, 60.0 requests/s, 100.0 ms of a lane each",
+            id="not those of a moment that decided nothing",
+        ),
+    ],
+)
+def test_what_is_told_of_a_decision_is_what_made_it(seen: PoolObservation, told: str) -> None:
+    assert explain(seen, ROOMY, decide(seen, ROOMY)) == told
 
 
 def entity(**size: object) -> EntitySpec:
