@@ -106,17 +106,24 @@ def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePol
 def arrivals(seen: PoolObservation, policy: ScalePolicy) -> float:
     """Requests/s to be ready for: over the rate window, or sooner what fills the pool, or in a panic what has just begun to arrive.
 
-    The least of a moment is less than what comes; so in a panic the last seconds count, too.
+    The least of a moment is less than what comes; so in a panic the last seconds count, too. Where many wait, it is not by chance
+    that more came.
     """
+    known = max(seen.arrivals_per_s, seen.average_per_s) if is_crowded(seen) else seen.arrivals_per_s
     if seen.panicked or in_panic(seen, policy):
-        return max(seen.arrivals_per_s, seen.recent_per_s, seen.lately_per_s)
-    return max(seen.arrivals_per_s, seen.lately_per_s) if is_filled(seen) else seen.arrivals_per_s
+        return max(known, seen.recent_per_s, seen.lately_per_s)
+    return max(known, seen.lately_per_s) if is_filled(seen) else known
 
 
 def is_filled(seen: PoolObservation) -> bool:
     """What came lately keeps nearly all lanes busy, and more is waiting."""
     lanes = seen.replicas * LANES_PER_REPLICA
     return (seen.lag or 0) > lanes and seen.lately_per_s * (evaluation_under_load(seen) or 0.0) >= FILLED * lanes
+
+
+def is_crowded(seen: PoolObservation) -> bool:
+    """For every lane more than another request waits."""
+    return seen.lag is not None and seen.lag > FULL * LANES_PER_REPLICA * max(1, seen.replicas)
 
 
 def filling_s(evaluation_s: float | None) -> float:
@@ -132,8 +139,7 @@ def in_panic(seen: PoolObservation, policy: ScalePolicy) -> bool:
 
 def evaluation_under_load(seen: PoolObservation) -> float | None:
     """What a request takes of a lane once the pool is busy: with company it is less. A pool that is full shows it by itself."""
-    full = seen.lag is not None and seen.lag > FULL * LANES_PER_REPLICA * max(1, seen.replicas)
-    if seen.evaluation_s is None or seen.batched_s is None or full:
+    if seen.evaluation_s is None or seen.batched_s is None or is_crowded(seen):
         return seen.evaluation_s
     return min(seen.evaluation_s, seen.batched_s)
 

@@ -58,8 +58,8 @@ async def test_a_scaler_that_follows_a_dead_one_resizes_no_pool_that_is_large_en
         await asyncio.sleep(3 * SESSION_MS / 1000)  # the next one leads, and has looked at the load for as long
         await load.answers(50)
         assert resizes(stack, endpoint) == []
-        async with Load(endpoint.invocations, stack.token, clients=24, pause_s=0.0, params={"sleep_s": 0.1}) as more:
-            await eventually(lambda: len(replicas(stack, endpoint)) >= 3)
+        async with Load(endpoint.invocations, stack.token, clients=24, pause_s=0.0, params={"sleep_s": 0.2}) as more:
+            await eventually(lambda: any("1 → " in message for message in resizes(stack, endpoint)))
     assert not load.ledger.not_ok()
     assert not more.ledger.not_ok()
 

@@ -18,6 +18,7 @@ ASLEEP = replace(QUIET, replicas=0, idle_s=5000.0)
 BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # 60 × 0.1 s busy, 192 × 0.1 s waiting for 5 s: 10 lanes of 4
 ROOMY = replace(POLICY, target_utilization=0.7, max_replicas=16)
 FILLED = replace(QUIET, arrivals_per_s=10.0, lately_per_s=80.0, lag=24, replicas=2, peak=2)  # 24 callers in turn on eight lanes
+YOUNG = replace(QUIET, arrivals_per_s=10.0, average_per_s=60.0)  # seen for some seconds: 60/s, of which 10 are no chance
 STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 lanes at 400/s, where one replica has 4
 
 
@@ -51,6 +52,9 @@ STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 
         pytest.param(FILLED, ROOMY, Decision(3, "full"), id="a pool that is full grows by what it scores, before the minute knows"),
         pytest.param(replace(FILLED, lag=8), ROOMY, Decision(2, "steady"), id="unless nothing waits"),
         pytest.param(replace(FILLED, lately_per_s=70.0), ROOMY, Decision(2, "steady"), id="or some of its lanes are free"),
+        pytest.param(replace(YOUNG, lag=8), ROOMY, Decision(1, "steady"), id="a young average may be chance"),
+        pytest.param(replace(YOUNG, lag=9), ROOMY, Decision(3, "backlog"), id="but not where many wait"),
+        pytest.param(replace(YOUNG, lag=8, replicas=3, peak=3), ROOMY, Decision(3, "steady"), id="and it keeps what it may need"),
         pytest.param(
             replace(STEPPED, lag=4, arrivals_per_s=0.0, evaluation_s=60.0, recent_per_s=0.0),
             POLICY,
