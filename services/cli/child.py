@@ -15,9 +15,10 @@ from typing import Any
 from services.cli.failures import StackFailure
 from services.cli.keeper_link import KeeperLink
 from services.cli.log_files import last_lines, rotate
-from services.cli.plan import ChildState, failures_in_a_row, restart_pause_s
+from services.cli.plan import STEADY_AFTER_S, ChildState, failures_in_a_row, restart_pause_s
 from services.cli.probes import Probe, wait_until
 from services.cli.spare_replica import SpareReplicas
+from services.shared.clock import now_ms
 from services.shared.readiness import READY_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,11 @@ class Child:
         self.spec = spec
         self.state = ChildState.WAITING
         self.pid: int | None = None
+        self.started_ms: int | None = None  # None while there is no process
         self.restarts = 0
+        self._deaths = 0
+        self._last_words = ""
+        self._ready_at = float("inf")
         self._keeper = keeper
         self._changed = changed
         self._finished = finished
@@ -73,6 +78,16 @@ class Child:
         """Start, and return when it was ready once. Raises StackFailure when it died before."""
         self.start()
         await asyncio.shield(self._was_ready)
+
+    @property
+    def deaths(self) -> int:
+        """In a row; 0 once it has recovered."""
+        return 0 if self._ready_s() >= STEADY_AFTER_S else self._deaths
+
+    @property
+    def last_words(self) -> str:
+        """The end of its log at its last death, "" once it has recovered."""
+        return self._last_words if self.deaths else ""
 
     @property
     def was_asked_to_stop(self) -> bool:
@@ -104,17 +119,16 @@ class Child:
         }
 
     async def _run(self) -> None:
-        failures = 0
         try:
             await asyncio.to_thread(self._prepare)
             while not self._stopping.is_set():
-                code = await self._run_once(may_take_spare=failures < 2)  # who dies again and again leaves them to others
+                code, ready_s = await self._run_once()
                 if self._stopping.is_set() or (code == 0 and self.spec.may_leave):
                     break
                 if self.spec.must_start and not self._was_ready.done():
                     raise StackFailure(f"{self.spec.name} ended at its start ({_how(code)}); {last_lines(self.spec.log_file)}")
-                failures = failures_in_a_row(failures, time.monotonic() - self._began_at)
-                await self._back_off(failures, code)
+                self._deaths, self._last_words = failures_in_a_row(self._deaths, ready_s), last_lines(self.spec.log_file)
+                await self._back_off(code)
         except Exception as error:  # the edge of the loop: who waits for it, and the log, get the reason
             failure = error if isinstance(error, StackFailure) else StackFailure(f"{self.spec.name} cannot be run: {error}")
             log.error("process given up", exc_info=error, extra={"child": self.spec.name})
@@ -132,18 +146,19 @@ class Child:
         rotate(self.spec.log_file)
         self.spec.prepare()
 
-    async def _run_once(self, may_take_spare: bool) -> int:
-        """Start it and wait for its end; returns the exit status."""
+    async def _run_once(self) -> tuple[int, float]:
+        """Start it and wait for its end; returns the exit status, and for how many seconds it was ready."""
         readable, writable = os.pipe()
+        started_ms = now_ms()  # before it can say anything about itself
         try:
-            process = await self._spawn(writable, self._spares if may_take_spare else None)
+            process = await self._spawn(writable)
         except OSError:
             os.close(readable)
             raise
         finally:
             os.close(writable)
         self._keeper.add(process.pid)
-        self.pid, self._began_at = process.pid, time.monotonic()
+        self.pid, self.started_ms, self._began_at = process.pid, started_ms, time.monotonic()
         exited = asyncio.create_task(process.wait(), name=f"{self.spec.name}-exit")
         asked = asyncio.create_task(self._stopping.wait(), name=f"{self.spec.name}-stop")
         ready = asyncio.create_task(self._watch_readiness(readable), name=f"{self.spec.name}-ready")
@@ -152,7 +167,7 @@ class Child:
             await asyncio.wait({exited, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not exited.done():
                 await self._end(process.pid, exited)
-            return await exited
+            return await exited, self._ready_s()
         finally:
             for task in (asked, ready):
                 task.cancel()
@@ -160,11 +175,12 @@ class Child:
             with suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)  # what a dead leader left in its group
             self._keeper.forget(process.pid)
-            self.pid = None
+            self.pid, self.started_ms, self._ready_at = None, None, float("inf")
 
-    async def _spawn(self, writable: int, spares: SpareReplicas | None) -> asyncio.subprocess.Process:
+    async def _spawn(self, writable: int) -> asyncio.subprocess.Process:
         descriptors = {READY_VARIABLE: writable, **self.spec.descriptors}
         with self.spec.log_file.open("ab") as output:
+            spares = self._spares if self._deaths < 2 else None  # who dies again and again leaves them to others
             if spares and (process := spares.take(self.spec.environment, output.fileno(), descriptors)):
                 return process
             return await asyncio.create_subprocess_exec(
@@ -186,6 +202,7 @@ class Child:
                 await wait_until(self.spec.probe)
             elif await reader.readline() != b"READY=1\n":
                 return
+            self._ready_at = time.monotonic()
             if self.state is ChildState.STARTING:
                 self._become(ChildState.READY)
             if not self._was_ready.done():
@@ -204,8 +221,12 @@ class Child:
             with suppress(OSError):
                 os.killpg(group, signal.SIGKILL)
 
-    async def _back_off(self, failures: int, code: int) -> None:
-        pause_s = restart_pause_s(failures)
+    def _ready_s(self) -> float:
+        """For how long it has been ready; less than nothing where it is not."""
+        return time.monotonic() - self._ready_at
+
+    async def _back_off(self, code: int) -> None:
+        pause_s = restart_pause_s(self._deaths)
         log.warning("process ended, starting it again", extra={"child": self.spec.name, "exit": _how(code), "pause_s": pause_s})
         self._become(ChildState.BACKING_OFF)
         with suppress(TimeoutError):

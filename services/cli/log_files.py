@@ -6,6 +6,7 @@ from collections.abc import Container
 from pathlib import Path
 
 ROTATE_BYTES = 20 * 1024 * 1024
+SAID_CHARACTERS = 300  # of a line, in a message: what an exception says may be as long as what it was given
 BUILD_LOGS_KEPT_S = 30 * 24 * 3600  # as Databricks keeps them (databricks_surface §1.2)
 REPLICA_LOGS_KEPT = 40  # of replicas that are gone: every replica has its own, and replicas come and go
 
@@ -50,5 +51,5 @@ def tail(log_file: Path, lines: int) -> list[str]:
 
 def last_lines(log_file: Path) -> str:
     """The end of a log in one line, for the message of a failed start."""
-    said = " | ".join(line.strip() for line in tail(log_file, 3) if line.strip())
+    said = " | ".join(line.strip()[:SAID_CHARACTERS] for line in tail(log_file, 3) if line.strip())
     return f"its log {log_file} ends with: {said}" if said else f"it wrote nothing to {log_file}"

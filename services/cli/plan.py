@@ -5,7 +5,7 @@ from enum import StrEnum
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
-STEADY_AFTER_S = 30.0  # a process that lived this long has recovered: its next death starts from the first pause
+STEADY_AFTER_S = 30.0  # a process that was well this long has recovered: its next death starts from the first pause
 
 TOPICS = "topics"  # no process: the topics that always exist, and the admin token in the control log
 
@@ -46,9 +46,9 @@ def stop_waves(names: Iterable[str]) -> list[list[str]]:
     return [wave for wave in waves if wave]
 
 
-def failures_in_a_row(before: int, alive_s: float) -> int:
-    """How many deaths to count after one that came `alive_s` seconds after its start."""
-    return 1 if alive_s >= STEADY_AFTER_S else before + 1
+def failures_in_a_row(before: int, well_s: float) -> int:
+    """How many deaths to count after one of a process that had been well for `well_s` seconds."""
+    return 1 if well_s >= STEADY_AFTER_S else before + 1
 
 
 def restart_pause_s(failures: int) -> float:

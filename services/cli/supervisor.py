@@ -25,7 +25,7 @@ from services.cli.child import Child
 from services.cli.failures import StackFailure
 from services.cli.keeper import end_groups, left_behind
 from services.cli.keeper_link import KeeperLink
-from services.cli.log_files import last_lines, prune_build_logs, prune_replica_logs, rotate_all
+from services.cli.log_files import prune_build_logs, prune_replica_logs, rotate_all
 from services.cli.plan import TOPICS, ChildState, kind_of, needs_of, stop_waves
 from services.cli.preflight import require_disk
 from services.cli.probes import kafka_answers, mlflow_answers, redis_answers
@@ -214,8 +214,9 @@ class Supervisor:
                     "refusing": refusing,
                     "state": _REPLICA_STATES.get(child.state, "running"),
                     "pid": child.pid,
-                    "restarts": child.restarts,
-                    "last_words": last_lines(child.spec.log_file) if child.state is ChildState.BACKING_OFF else "",
+                    "started_ms": child.started_ms,
+                    "deaths": child.deaths,
+                    "last_words": child.last_words,
                 }
             )
             for replica_id, (pool_id, refusing) in self._replicas.items()

@@ -43,7 +43,7 @@ async def run(settings: ScalerServiceSettings) -> None:
     async def why_not_ready() -> str:
         return loop.trouble if events.is_confirmed() else "The control log cannot be confirmed."
 
-    loop = ControlLoop(events, backend, redis, lag, topics, RetiringPools(events, backend, lag, topics, sink), new_serving)
+    loop = ControlLoop(events, backend, redis, lag, topics, RetiringPools(events, backend, topics, sink), new_serving)
     tasks = [
         asyncio.create_task(nudges.run(), name="nudges"),
         asyncio.create_task(tallies.run(), name="tallies"),

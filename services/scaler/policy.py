@@ -17,13 +17,14 @@ class PoolObservation:
     """One look at a pool in service. None means not known, never zero."""
 
     lag: int | None  # records appended but not committed, so those being scored count too
-    arrivals_per_s: float  # records appended, over the rate window
+    arrivals_per_s: float  # records appended, over the rate window; until that has passed, less what may be chance
     evaluation_s: float | None  # moving average of what one request takes of a lane
     replicas: int  # replicas asked for and not leaving, ready or not
     idle_s: float  # seconds since a record was last appended
     since_down_s: float  # seconds since this pool last shrank, or was first seen
     recent_per_s: float = 0.0  # what arrived at least, all through the panic window
     lately_per_s: float = 0.0  # records appended, over `filling_s`
+    average_per_s: float = 0.0  # records appended, over the rate window or what has passed of it: what may be chance keeps a pool
     batched_s: float | None = None  # as `evaluation_s`, of requests that were scored together with many others
     nudged: bool = False  # an ingress is about to append a record to a pool at zero
     bulk_lag: int | None = 0  # as `lag`, of the pool's bulk queue
@@ -81,7 +82,7 @@ def needed_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
 
 def kept_replicas(seen: PoolObservation, policy: ScalePolicy) -> int:
     """What keeps a pool from shrinking: a load that has only just come counts as much as one that has lasted."""
-    return _replicas_for(max(arrivals(seen, policy), seen.recent_per_s), seen, policy)
+    return _replicas_for(max(arrivals(seen, policy), seen.average_per_s, seen.recent_per_s), seen, policy)
 
 
 def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePolicy) -> int:
@@ -105,17 +106,24 @@ def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePol
 def arrivals(seen: PoolObservation, policy: ScalePolicy) -> float:
     """Requests/s to be ready for: over the rate window, or sooner what fills the pool, or in a panic what has just begun to arrive.
 
-    The least of a moment is less than what comes; so in a panic the last seconds count, too.
+    The least of a moment is less than what comes; so in a panic the last seconds count, too. Where many wait, it is not by chance
+    that more came.
     """
+    known = max(seen.arrivals_per_s, seen.average_per_s) if is_crowded(seen) else seen.arrivals_per_s
     if seen.panicked or in_panic(seen, policy):
-        return max(seen.arrivals_per_s, seen.recent_per_s, seen.lately_per_s)
-    return max(seen.arrivals_per_s, seen.lately_per_s) if is_filled(seen) else seen.arrivals_per_s
+        return max(known, seen.recent_per_s, seen.lately_per_s)
+    return max(known, seen.lately_per_s) if is_filled(seen) else known
 
 
 def is_filled(seen: PoolObservation) -> bool:
     """What came lately keeps nearly all lanes busy, and more is waiting."""
     lanes = seen.replicas * LANES_PER_REPLICA
     return (seen.lag or 0) > lanes and seen.lately_per_s * (evaluation_under_load(seen) or 0.0) >= FILLED * lanes
+
+
+def is_crowded(seen: PoolObservation) -> bool:
+    """For every lane more than another request waits."""
+    return seen.lag is not None and seen.lag > FULL * LANES_PER_REPLICA * max(1, seen.replicas)
 
 
 def filling_s(evaluation_s: float | None) -> float:
@@ -131,8 +139,7 @@ def in_panic(seen: PoolObservation, policy: ScalePolicy) -> bool:
 
 def evaluation_under_load(seen: PoolObservation) -> float | None:
     """What a request takes of a lane once the pool is busy: with company it is less. A pool that is full shows it by itself."""
-    full = seen.lag is not None and seen.lag > FULL * LANES_PER_REPLICA * max(1, seen.replicas)
-    if seen.evaluation_s is None or seen.batched_s is None or full:
+    if seen.evaluation_s is None or seen.batched_s is None or is_crowded(seen):
         return seen.evaluation_s
     return min(seen.evaluation_s, seen.batched_s)
 
@@ -142,12 +149,12 @@ def first_replicas(spec: EntitySpec, serving_now: int) -> int:
     return min(spec.max_replicas, max(1, spec.min_replicas, serving_now))
 
 
-def explain(seen: PoolObservation, decision: Decision) -> str:
-    """The decision and its numbers, for people."""
+def explain(seen: PoolObservation, policy: ScalePolicy, decision: Decision) -> str:
+    """The decision and the numbers it was made by, for people."""
     numbers = [f"lag {seen.lag}" if seen.lag is not None else "lag not known"]
     numbers += [f"{seen.bulk_lag} of bulk work"] if seen.bulk_lag else []
-    numbers += [f"{max(seen.arrivals_per_s, seen.recent_per_s):.1f} requests/s"]
-    numbers += [f"{seen.evaluation_s * 1000:.1f} ms of a lane each"] if seen.evaluation_s is not None else []
+    numbers += [f"{arrivals(seen, policy):.1f} requests/s"]
+    numbers += [f"{evaluation_s * 1000:.1f} ms of a lane each"] if (evaluation_s := evaluation_under_load(seen)) is not None else []
     return f"{seen.replicas} → {decision.target} replicas ({decision.reason}): {', '.join(numbers)}"
 
 

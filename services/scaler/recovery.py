@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.shared.node import ReplicaProcess
 from services.shared.presence import ReplicaReport
 
-CRASHES = 3  # deaths of a replica's process until it counts as one that dies again and again
+CRASHES = 3  # deaths in a row of a replica's process until it counts as one that dies again and again
 
 
 class Recovery:
@@ -18,18 +18,26 @@ class Recovery:
         self._silent_since: float | None = None
         self.failure = ""
 
-    def see(self, staying: Sequence[ReplicaProcess], reports: Sequence[ReplicaReport], ready: int, now: float) -> list[str]:
-        """Take one look; returns the replicas to stop. The supervisor restarts what died, with pauses of its own."""
+    def see(self, staying: Sequence[ReplicaProcess], reports: Sequence[ReplicaReport], now: float) -> list[str]:
+        """Take one look; returns the replicas to stop. The supervisor restarts what died, with pauses of its own.
+
+        One that dies soon after each time it was ready is not well while it is ready.
+        """
         failed = {r.replica_id: r.message for r in reports if r.phase == "failed"}
+        ready = {r.replica_id for r in reports if r.phase == "ready"}
         stopped = [p.replica_id for p in staying if p.replica_id in failed]
-        crashing = [p for p in staying if p.restarts >= CRASHES and p.replica_id not in {r.replica_id for r in reports}]
+        crashing = [p for p in staying if p.deaths >= CRASHES]
+        well = any(p.replica_id in ready and p.deaths < CRASHES for p in staying)
         if stopped:
             self.failure, self._retry_at = failed[stopped[-1]], now + self._pause_s
-        elif crashing and not ready:
+        elif crashing and not well:
             self.failure = f"The replica's process dies again and again; {crashing[-1].last_words}"
-        elif ready and now >= self._retry_at:
+        elif well and now >= self._retry_at:
             self.failure = ""
-        self._silent_since = None if ready or not self.failure else (self._silent_since or now)
+        if well or not self.failure:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = now
         return stopped
 
     def pauses(self, now: float) -> bool:

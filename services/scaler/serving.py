@@ -8,7 +8,7 @@ from dataclasses import replace
 from redis.asyncio import Redis
 
 from services.scaler.deployment import Failed, Ready, judge_deployment
-from services.scaler.lag import LagReader, Lags
+from services.scaler.lag import LagReader
 from services.scaler.look import Look
 from services.scaler.peaks import Peaks
 from services.scaler.policy import (
@@ -30,14 +30,12 @@ from services.scaler.settings import ScalerSettings
 from services.shared.clock import now_ms
 from services.shared.control_events import EntityFailed, EntityReady
 from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint, Pool
-from services.shared.errors import Conflict, DependencyLost, EndpointNotFound
+from services.shared.errors import Conflict, EndpointNotFound
 from services.shared.event_log import EventLog
 from services.shared.pool_events import EventSink
 from services.shared.presence import PoolReport, report_pool
 from services.shared.tallies import WAKE, Tallies
 from services.shared.topics import partitions_for, queues_of
-
-LONGEST_TICK_S = 5.0  # what was seen longer ago may be another leader's business by now: its session is 6 s
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +76,8 @@ class ServingPool:
     async def keep(self, pool: Pool, look: Look) -> None:
         """Observe, decide and apply once."""
         endpoint = look.state.endpoint_by_id(pool.endpoint_id)
-        lags = await self._lag.of_pool(pool)
         pending = config_in_progress(endpoint, pool)
-        seen = self._observe(pool, look, lags)
+        seen = self._observe(pool, look)
         if pending is not None:
             decision = Decision(first_replicas(pool.spec, _serving_now(endpoint, look)), "deploying")
         else:
@@ -90,22 +87,23 @@ class ServingPool:
         if pending is not None and pending.entities[pool.spec.name].deployment is Deployment.CREATING:
             await self._judge(pool, pending, look, decision.target)
         self.wants_closer_look |= decision.target > look.ready(pool.pool_id)
-        await self._report(pool, look, decision, lags)
+        await self._report(pool, look, decision)
         self._meter_wake(pool, look)
-        if not look.processes[pool.pool_id]:
+        if not look.processes[pool.pool_id] and look.lags[pool.pool_id].total is not None:  # aiokafka commits to no topic for ever
             await self._recommit_sometimes(pool, look.now)
 
-    def _observe(self, pool: Pool, look: Look, lags: Lags) -> PoolObservation:
+    def _observe(self, pool: Pool, look: Look) -> PoolObservation:
         online, bulk = (self._lag.flow(queue, look.now) for queue in queues_of(pool.pool_id))
-        reports = look.reports[pool.pool_id]
+        reports, lags = look.reports[pool.pool_id], look.lags[pool.pool_id]
         self._evaluation_s = mean_known([r.evaluation_s for r in reports], self._evaluation_s)
         self._bulk_evaluation_s = mean_known([r.bulk_evaluation_s for r in reports], self._bulk_evaluation_s)
         self._batched_s = mean_known([r.batched_s for r in reports], self._batched_s)
         seen = PoolObservation(
             lag=lags.online,
-            arrivals_per_s=online.rate(),
+            arrivals_per_s=online.sure_rate(self._settings.rate_window_s),
             recent_per_s=online.least_rate(self._settings.panic_window_s),
             lately_per_s=online.rate_of_last(filling_s(self._evaluation_s)),
+            average_per_s=online.rate(),
             evaluation_s=self._evaluation_s,
             batched_s=self._batched_s,
             replicas=len(look.staying(pool.pool_id)),
@@ -140,7 +138,8 @@ class ServingPool:
     async def _recovering(self, pool: Pool, look: Look, decision: Decision) -> Decision:
         """In a pool that serves, a failed replica is stopped and another is tried after a pause; its neighbours go on."""
         staying = look.staying(pool.pool_id)
-        for replica_id in self._recovery.see(staying, look.reports[pool.pool_id], look.ready(pool.pool_id), look.now):
+        for replica_id in self._recovery.see(staying, look.reports[pool.pool_id], look.now):
+            look.require_fresh(time.monotonic())
             await self._backend.stop(replica_id)
             told = f"{pool.spec.name}: a replica failed and is replaced: {self._recovery.failure}"
             await self._sink.tell("REPLICA_FAILED", pool.pool_id, "replica failed and is replaced", told, reason=self._recovery.failure)
@@ -149,8 +148,7 @@ class ServingPool:
         return decision
 
     async def _resize(self, pool: Pool, look: Look, seen: PoolObservation, decision: Decision) -> None:
-        if time.monotonic() - look.now > LONGEST_TICK_S:
-            raise DependencyLost("A look at the pools took too long to act on it.")
+        look.require_fresh(time.monotonic())
         await self._backend.resize(pool.pool_id, look.processes[pool.pool_id], decision.target)
         if decision.target < seen.replicas:
             self._shrank_at = look.now
@@ -165,9 +163,12 @@ class ServingPool:
             "bulk_lag": seen.bulk_lag,
             "arrivals_per_s": round(seen.arrivals_per_s, 1),
             "recent_per_s": round(seen.recent_per_s, 1),
+            "lately_per_s": round(seen.lately_per_s, 1),
             "evaluation_s": seen.evaluation_s,
+            "batched_s": seen.batched_s,
         }
-        await self._sink.tell("POOL_RESIZED", pool.pool_id, "pool resized", f"{pool.spec.name}: {explain(seen, decision)}", **facts)
+        told = f"{pool.spec.name}: {explain(seen, self._policy(pool), decision)}"
+        await self._sink.tell("POOL_RESIZED", pool.pool_id, "pool resized", told, **facts)
 
     def _meter_wake(self, pool: Pool, look: Look) -> None:
         """From the look that found the pool at zero and wanted to the one that found a replica ready."""
@@ -177,8 +178,8 @@ class ServingPool:
 
     async def _judge(self, pool: Pool, pending: Config, look: Look, wanted: int) -> None:
         waited_s = time.time() - pending.requested_ms / 1000
-        restarts = max((p.restarts for p in look.staying(pool.pool_id)), default=0)
-        verdict = judge_deployment(look.reports[pool.pool_id], wanted, restarts, waited_s, self._settings.deploy_timeout_s)
+        deaths = max((p.deaths for p in look.staying(pool.pool_id)), default=0)
+        verdict = judge_deployment(look.reports[pool.pool_id], wanted, deaths, waited_s, self._settings.deploy_timeout_s)
         try:
             if isinstance(verdict, Ready):
                 ready = EntityReady(endpoint_id=pool.endpoint_id, version=pending.version, entity=pool.spec.name, at_ms=now_ms())
@@ -198,8 +199,8 @@ class ServingPool:
         except (Conflict, EndpointNotFound):
             log.info("report came too late: the config was replaced", extra={"pool": pool.pool_id})
 
-    async def _report(self, pool: Pool, look: Look, decision: Decision, lags: Lags) -> None:
-        replicas = look.reports[pool.pool_id]
+    async def _report(self, pool: Pool, look: Look, decision: Decision) -> None:
+        replicas, lags = look.reports[pool.pool_id], look.lags[pool.pool_id]
         report = PoolReport(
             pool_id=pool.pool_id,
             wanted=decision.target,

@@ -17,6 +17,7 @@ from services.shared.errors import DependencyLost
 SOCKET_NAME = "supervisor.sock"
 MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes with the terminator
 REPLY_TIMEOUT_S = 15.0
+MAX_REPLY_BYTES = 16 * 1024 * 1024  # asyncio's own limit of a line is 64 KiB, and a node may have hundreds of replicas
 
 
 def warm_socket(state: Path, environment: str) -> Path:
@@ -25,7 +26,10 @@ def warm_socket(state: Path, environment: str) -> Path:
 
 
 class ReplicaProcess(BaseModel):
-    """A replica as the supervisor sees it. `stopping` ones are draining; `backing-off` ones died and will be started again."""
+    """A replica as the supervisor sees it. `stopping` ones are draining; `backing-off` ones died and will be started again.
+
+    `deaths` are those in a row: a process that was ready for half a minute has recovered from them.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,8 +38,9 @@ class ReplicaProcess(BaseModel):
     refusing: bool  # a host without model that answers what is left in a retired pool (R10)
     state: Literal["running", "backing-off", "stopping"]
     pid: int | None
-    restarts: int
-    last_words: str = ""  # the end of its log while it backs off
+    started_ms: int | None  # epoch ms; None while there is no process
+    deaths: int = 0
+    last_words: str = ""  # the end of its log at the last death, until it has recovered
 
 
 class Node:
@@ -68,7 +73,7 @@ class Node:
         """Raises DependencyLost when the supervisor does not answer, or answers that it could not do it."""
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(self._path)
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_REPLY_BYTES)
                 try:
                     writer.write(json.dumps(request).encode() + b"\n")
                     reply: dict[str, Any] = json.loads(await reader.readline())

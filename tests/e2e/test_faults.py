@@ -77,6 +77,25 @@ async def test_a_killed_host_costs_only_time(stack: Stack, deploy: Deploy, capsy
     assert not load.ledger.not_ok()
 
 
+async def test_a_host_that_dies_each_time_it_is_ready_is_told_of_until_it_stays_up(stack: Stack, deploy: Deploy) -> None:
+    """It answers between its deaths, so that by its reports alone nothing was ever wrong."""
+    endpoint = deploy()
+
+    def state() -> tuple[str, str]:
+        [entity] = _state_of(stack, endpoint)["config"]["served_entities"]
+        return entity["state"]["deployment"], entity["state"]["deployment_state_message"]
+
+    def dies_again() -> bool:
+        for process in stack.status()["processes"]:
+            if process["name"].startswith(f"scorer-{endpoint.id}") and process["state"] == "ready":
+                _kill(process["pid"])
+        return state()[0] == "DEPLOYMENT_RECOVERING"
+
+    await eventually(dies_again)
+    assert "dies again and again; its log" in state()[1]
+    await eventually(lambda: state() == ("DEPLOYMENT_READY", ""), timeout_s=120)
+
+
 async def test_a_logger_killed_every_three_seconds(stack: Stack, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
     endpoint = deploy()
     async with Load(endpoint.invocations, stack.token) as load:

@@ -1,46 +1,16 @@
 """Topics, groups and lag of pools on a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
-import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.errors import KafkaError
 
 from services.scaler.lag import LagReader
 from services.scaler.pool_topics import PoolTopics
 from services.shared.kafka_clients import new_consumer, new_producer
 from services.shared.settings import KafkaSettings
 from services.shared.topics import online_queue, online_topic, queues_of
-
-
-@pytest.fixture
-async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await client.start()
-    async with asyncio.timeout(30):
-        while not await coordinates(client):  # a new broker makes its offsets topic when it is first asked
-            await asyncio.sleep(0.1)
-    yield client
-    await client.close()
-
-
-async def coordinates(client: AIOKafkaAdminClient) -> bool:
-    try:
-        await client.find_coordinator("any")
-    except KafkaError:
-        return False
-    return True
-
-
-@pytest.fixture
-async def lag(kafka: KafkaSettings, admin: AIOKafkaAdminClient) -> AsyncIterator[LagReader]:
-    consumer = new_consumer(kafka)
-    await consumer.start()
-    yield LagReader(admin, consumer, window_s=10)
-    await consumer.stop()
 
 
 async def gone(client: AIOKafkaAdminClient, topic: str) -> None:
@@ -128,7 +98,3 @@ async def test_the_queues_of_a_pool_lag_each_for_itself(kafka: KafkaSettings, ad
     await PoolTopics(kafka, admin).make(pool_id, 4)
     await append(kafka, pool_id, 3)
     assert [await lag.read(queue, 4) for queue in queues_of(pool_id)] == [3, 0]
-
-
-async def test_lag_of_a_pool_without_topic_is_not_known(lag: LagReader) -> None:
-    assert await lag.read(online_queue(uuid4().hex), 4) is None

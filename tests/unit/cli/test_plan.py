@@ -18,15 +18,15 @@ def test_restart_pause(failures: int, pause_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "alive_s", "after"),
+    ("before", "well_s", "after"),
     [
         pytest.param(0, 0.1, 1, id="a first death counts one"),
         pytest.param(3, 29.9, 4, id="a death within thirty seconds adds to the row"),
-        pytest.param(3, 30.0, 1, id="a process that lived thirty seconds had recovered"),
+        pytest.param(3, 30.0, 1, id="a process that was well for thirty seconds had recovered"),
     ],
 )
-def test_failures_in_a_row(before: int, alive_s: float, after: int) -> None:
-    assert failures_in_a_row(before, alive_s) == after
+def test_failures_in_a_row(before: int, well_s: float, after: int) -> None:
+    assert failures_in_a_row(before, well_s) == after
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def run(
         flow.add(now, int(appended), RATE_WINDOW_S)
         seen = PoolObservation(
             lag=int(lag),
-            arrivals_per_s=flow.rate(),
+            arrivals_per_s=flow.sure_rate(RATE_WINDOW_S),
+            average_per_s=flow.rate(),
             recent_per_s=flow.least_rate(PANIC_WINDOW_S),
             lately_per_s=flow.rate_of_last(filling_s(EVALUATION_S)),
             evaluation_s=EVALUATION_S,
@@ -109,6 +110,28 @@ def test_chance_arrivals_move_nothing(seed: int) -> None:
     """Sized by its own first minute, a pool keeps that size: neither noise nor the rate between two sizes makes it swing."""
     ran = run(lambda _: 150, 900, chance=Random(seed), replicas=needed(150))
     assert ran.resizes <= 1
+
+
+@pytest.mark.parametrize("per_second", [50, 160, 165, 215])
+def test_a_new_leader_resizes_no_pool_of_the_right_size_in_its_first_minute(per_second: int) -> None:
+    """It knows no flow yet, and the average of some seconds is more than the load as often as not."""
+    runs = [run(lambda _: per_second, RATE_WINDOW_S, chance=Random(seed), replicas=needed(per_second)) for seed in range(100)]
+    assert sum(ran.resizes for ran in runs) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "within_s"),
+    [
+        pytest.param(50, 250, 2, id="fivefold, by the panic"),
+        pytest.param(160, 240, 6, id="by half, as soon as it is more than chance"),
+        pytest.param(50, 75, 10, id="by half, where less comes to tell it by"),
+    ],
+)
+def test_a_new_leader_follows_a_step_at_its_start(before: int, after: int, within_s: float) -> None:
+    for seed in range(20):
+        ran = run(lambda _: after, 60, chance=Random(seed), replicas=needed(before))
+        assert ran.size_at(within_s) > needed(before)
+        assert needed(after) <= ran.sizes[-1][1] <= 1.25 * needed(after) + 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scaler.deployment import MAX_RESTARTS, TIMED_OUT, Failed, Ready, judge_deployment
+from services.scaler.deployment import MAX_DEATHS, TIMED_OUT, Failed, Ready, judge_deployment
 from services.scaler.lag import SAMPLE_EVERY_S, Flow
 from services.scaler.pools_process import free_ids
 from services.scaler.retirement import Step, next_step
@@ -20,27 +20,27 @@ def replicas(*phases: str) -> list[ReplicaReport]:
 
 
 @pytest.mark.parametrize(
-    ("phases", "restarts", "waited_s", "verdict"),
+    ("phases", "deaths", "waited_s", "verdict"),
     [
         pytest.param([], 0, 1.0, None, id="silence is waited for"),
         pytest.param(["ready", "loading"], 0, 1.0, None, id="one of two is waited for"),
         pytest.param(["ready", "draining"], 0, 1.0, None, id="a leaving one does not count"),
         pytest.param(["ready", "ready"], 0, 1.0, Ready(), id="all are ready"),
         pytest.param(["ready", "ready", "loading"], 0, 1.0, Ready(), id="more than enough is ready"),
-        pytest.param(["ready", "ready"], MAX_RESTARTS, 9999.0, Ready(), id="ready at last is ready"),
+        pytest.param(["ready", "ready"], MAX_DEATHS, 9999.0, Ready(), id="ready at last is ready"),
         pytest.param(["ready", "failed"], 0, 1.0, Failed("no such package"), id="one failure fails it"),
         pytest.param(["ready", "ready", "failed"], 0, 1.0, Failed("no such package"), id="even beside enough ready ones"),
         pytest.param(["building"], 0, 60.0, None, id="the time-out itself is still waited for"),
         pytest.param(["building"], 0, 60.1, Failed(TIMED_OUT, timed_out=True), id="after it the deployment is aborted"),
-        pytest.param([], MAX_RESTARTS - 1, 1.0, None, id="some restarts are bad luck"),
+        pytest.param([], MAX_DEATHS - 1, 1.0, None, id="some deaths are bad luck"),
     ],
 )
-def test_judge_deployment(phases: list[str], restarts: int, waited_s: float, verdict: Ready | Failed | None) -> None:
-    assert judge_deployment(replicas(*phases), 2, restarts, waited_s, 60.0) == verdict
+def test_judge_deployment(phases: list[str], deaths: int, waited_s: float, verdict: Ready | Failed | None) -> None:
+    assert judge_deployment(replicas(*phases), 2, deaths, waited_s, 60.0) == verdict
 
 
 def test_a_process_that_dies_again_and_again_fails_the_deployment() -> None:
-    verdict = judge_deployment(replicas("loading"), 1, MAX_RESTARTS, 1.0, 60.0)
+    verdict = judge_deployment(replicas("loading"), 1, MAX_DEATHS, 1.0, 60.0)
     assert isinstance(verdict, Failed)
     assert not verdict.timed_out
 
@@ -104,6 +104,20 @@ def test_flow(samples: list[tuple[float, int]], rate: float, idle_s: float) -> N
 
 
 @pytest.mark.parametrize(
+    ("samples", "sure"),
+    [
+        pytest.param([], 0.0, id="never looked at"),
+        pytest.param([(0.0, 0), (4.9, 9999)], 0.0, id="so little time tells nothing"),
+        pytest.param([(0.0, 0), (5.0, 10)], 0.0, id="few records may be chance"),
+        pytest.param([(0.0, 0), (5.0, 400)], 64.0, id="of many most are sure"),
+        pytest.param([(0.0, 0), (10.0, 400)], 40.0, id="after the whole window it is the average"),
+    ],
+)
+def test_sure_rate(samples: list[tuple[float, int]], sure: float) -> None:
+    assert flow(*samples).sure_rate(10.0) == pytest.approx(sure)
+
+
+@pytest.mark.parametrize(
     ("samples", "least"),
     [
         pytest.param([(0.0, 0), (0.5, 50), (1.0, 150)], 100.0, id="the slowest stretch of the window"),
@@ -123,7 +137,7 @@ def test_a_flow_keeps_little_and_its_rate_is_no_less_than_nothing(steps: list[tu
     for pause, more in steps:
         now, appended = now + pause, appended + more
         seen.add(now, appended, 1.0)
-    assert seen.rate() >= 0.0
+    assert 0.0 <= seen.sure_rate(1.0) <= seen.rate()
     latest = seen.samples[-1][0]
     assert latest > now - SAMPLE_EVERY_S
     assert len(seen.samples) <= 2 or seen.samples[1][0] > latest - 1.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, first_replicas, needed_replicas
+from services.scaler.policy import Decision, PoolObservation, ScalePolicy, decide, explain, first_replicas, needed_replicas
 from services.shared.control_events import EntitySpec
 
 POLICY = ScalePolicy(
@@ -18,6 +18,7 @@ ASLEEP = replace(QUIET, replicas=0, idle_s=5000.0)
 BUSY = replace(QUIET, lag=200, arrivals_per_s=60.0, replicas=2)  # 60 × 0.1 s busy, 192 × 0.1 s waiting for 5 s: 10 lanes of 4
 ROOMY = replace(POLICY, target_utilization=0.7, max_replicas=16)
 FILLED = replace(QUIET, arrivals_per_s=10.0, lately_per_s=80.0, lag=24, replicas=2, peak=2)  # 24 callers in turn on eight lanes
+YOUNG = replace(QUIET, arrivals_per_s=10.0, average_per_s=60.0)  # seen for some seconds: 60/s, of which 10 are no chance
 STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 lanes at 400/s, where one replica has 4
 
 
@@ -51,6 +52,9 @@ STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 
         pytest.param(FILLED, ROOMY, Decision(3, "full"), id="a pool that is full grows by what it scores, before the minute knows"),
         pytest.param(replace(FILLED, lag=8), ROOMY, Decision(2, "steady"), id="unless nothing waits"),
         pytest.param(replace(FILLED, lately_per_s=70.0), ROOMY, Decision(2, "steady"), id="or some of its lanes are free"),
+        pytest.param(replace(YOUNG, lag=8), ROOMY, Decision(1, "steady"), id="a young average may be chance"),
+        pytest.param(replace(YOUNG, lag=9), ROOMY, Decision(3, "backlog"), id="but not where many wait"),
+        pytest.param(replace(YOUNG, lag=8, replicas=3, peak=3), ROOMY, Decision(3, "steady"), id="and it keeps what it may need"),
         pytest.param(
             replace(STEPPED, lag=4, arrivals_per_s=0.0, evaluation_s=60.0, recent_per_s=0.0),
             POLICY,
@@ -117,6 +121,7 @@ SEEN = st.builds(
     since_down_s=st.floats(0, 10**7) | st.just(float("inf")),
     recent_per_s=st.floats(0, 10**6),
     lately_per_s=st.floats(0, 10**6),
+    average_per_s=st.floats(0, 10**6),
     batched_s=st.none() | st.floats(0, 120),
     panicked=st.booleans(),
     peak=st.integers(0, 20),
@@ -189,6 +194,33 @@ def test_more_backlog_never_means_fewer_replicas(seen: PoolObservation, policy: 
 )
 def test_needed_replicas(seen: PoolObservation, needed: int) -> None:
     assert needed_replicas(seen, POLICY) == needed
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        pytest.param(
+            FILLED, "2 → 3 replicas (full): lag 24, 80.0 requests/s, 100.0 ms of a lane each", id="what keeps the lanes of a full pool busy"
+        ),
+        pytest.param(
+            replace(STEPPED, recent_per_s=150.0, lately_per_s=190.0, replicas=3, panicked=True, lag=4),
+            "3 → 7 replicas (panic): lag 4, 190.0 requests/s, 100.0 ms of a lane each",
+            id="the last seconds, where they made the panic larger",
+        ),
+        pytest.param(
+            replace(QUIET, arrivals_per_s=900.0, batched_s=0.01, lag=4),
+            "1 → 4 replicas (backlog): lag 4, 900.0 requests/s, 10.0 ms of a lane each",
+            id="the evaluation time of requests with company",
+        ),
+        pytest.param(
+            replace(BUSY, recent_per_s=99.0),
+            "2 → 3 replicas (backlog): lag 200, 60.0 requests/s, 100.0 ms of a lane each",
+            id="not those of a moment that decided nothing",
+        ),
+    ],
+)
+def test_what_is_told_of_a_decision_is_what_made_it(seen: PoolObservation, told: str) -> None:
+    assert explain(seen, ROOMY, decide(seen, ROOMY)) == told
 
 
 def entity(**size: object) -> EntitySpec:
