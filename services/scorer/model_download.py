@@ -1,9 +1,12 @@
-"""Fetches a model version from MLflow and looks whether all of it came: `python -m services.scorer.model_download URI FOLDER`.
+"""Fetches a model version, from this node where another pool has it, else from MLflow, and looks whether all of it came:
+`python -m services.scorer.model_download URI FOLDER ORIGIN`.
 
 In a process of its own: importing mlflow costs seconds of CPU and 130 MB, neither of which a host's loop can spare.
 """
 
+import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,12 +19,19 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from requests.exceptions import RequestException
 
 
-def main(uri: str, folder: Path) -> None:
-    """Ends the process with what to tell the user when the model is not there, or not whole."""
+def main(uri: str, folder: Path, origin_file: Path) -> None:
+    """Leaves in `origin_file` which version it is, for pools that come later and find it beside theirs.
+
+    Ends the process with what to tell the user when the model is not there, or not whole.
+    """
     logging.disable(logging.WARNING)
     try:
-        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
-        lacking = list(unlike(listed(get_artifact_repository(uri)), folder))
+        origin, files = origin_of(uri), list(listed(get_artifact_repository(uri)))
+        if found := copied(origin_file, origin, files, folder):
+            print(f"The files of this version are on this node already, of {found}.")
+        else:
+            mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+        lacking = list(unlike(files, folder))
     except RestException as error:
         sys.exit(error.message)
     except MlflowException as error:
@@ -29,6 +39,30 @@ def main(uri: str, folder: Path) -> None:
         sys.exit("MLflow cannot be reached." if lost else error.message)
     if lacking:
         sys.exit(f"These files did not come as MLflow lists them: {', '.join(lacking)}")
+    origin_file.write_text(origin)
+
+
+def origin_of(uri: str) -> str:
+    """What no other version has: a model that is deleted and registered anew begins at version 1 again. Raises MlflowException."""
+    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    found = mlflow.MlflowClient().get_model_version(name, version)
+    return json.dumps([mlflow.get_tracking_uri(), name, version, found.creation_timestamp, found.source])
+
+
+def copied(origin_file: Path, origin: str, files: Iterable[FileInfo], folder: Path) -> str:
+    """Copies another pool's files of that origin, if they are all there; whose they were, or "". A copy: models may write to theirs."""
+    for other in sorted(origin_file.parent.glob(f"*{origin_file.suffix}")):
+        pool_id = other.stem
+        try:
+            if other.read_text() == origin:
+                shutil.copytree(other.with_name(pool_id), folder, dirs_exist_ok=True)
+                if not list(unlike(files, folder)):
+                    return pool_id
+        except OSError as error:  # that pool may be gone by now, and its files with it
+            print(f"The files of {pool_id} on this node cannot be copied: {error}")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    return ""
 
 
 def listed(repository: Any, path: str | None = None) -> Iterator[FileInfo]:
@@ -51,4 +85,4 @@ def unlike(files: Iterable[FileInfo], folder: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

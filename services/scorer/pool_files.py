@@ -8,7 +8,12 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_LOCK, _PARTIAL, _PROVEN = ".lock", ".partial", ".proven"  # the last is written by model workers (`model_worker/proven.py`)
+_LOCK, _PARTIAL, _ORIGIN, _PROVEN = (
+    ".lock",
+    ".partial",
+    ".origin",
+    ".proven",
+)  # the last is written by model workers (`model_worker/proven.py`)
 
 
 def model_folder(state: Path, pool_id: str) -> Path:
@@ -18,6 +23,11 @@ def model_folder(state: Path, pool_id: str) -> Path:
 def partial_model_folder(state: Path, pool_id: str) -> Path:
     """Where a download goes until it is whole."""
     return state / "models" / f"{pool_id}{_PARTIAL}"
+
+
+def model_origin(state: Path, pool_id: str) -> Path:
+    """Says which version of which model its files are (`model_download.py`)."""
+    return state / "models" / f"{pool_id}{_ORIGIN}"
 
 
 def model_lock(state: Path, pool_id: str) -> Path:
@@ -42,7 +52,7 @@ def fetched_models(state: Path) -> list[Path]:
 def kept_pools(state: Path) -> set[str]:
     """Pools that have files here."""
     found = [entry.name for kind in ("models", "scratch") if (state / kind).is_dir() for entry in (state / kind).iterdir()]
-    return {re.sub(rf"({_LOCK}|{_PARTIAL}|{_PROVEN}(\.\d+)?)$", "", name) for name in found}
+    return {re.sub(rf"({_LOCK}|{_PARTIAL}|{_ORIGIN}|{_PROVEN}(\.\d+)?)$", "", name) for name in found}
 
 
 def forget_pools(state: Path, pool_ids: Iterable[str]) -> None:
@@ -53,4 +63,5 @@ def forget_pools(state: Path, pool_ids: Iterable[str]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         for file in (state / "models").glob(f"{pool_id}{_PROVEN}*"):
             file.unlink(missing_ok=True)
-        model_lock(state, pool_id).unlink(missing_ok=True)
+        for file in (model_origin(state, pool_id), model_lock(state, pool_id)):
+            file.unlink(missing_ok=True)
