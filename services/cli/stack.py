@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from uuid import NAMESPACE_URL, uuid5
 
 from services.cli import spare_replica
 from services.cli.certificate import choose_name, names_in, write_ca_bundle
@@ -80,9 +81,16 @@ class Stack:
                 for i in range(ingress.processes)
             ),
             self._service("submissions", "ingress.submissions", GRACE_S),
-            self._service("scaler", "scaler", GRACE_S),
+            self._service(
+                "scaler", "scaler", GRACE_S, {f"{PREFIX}SCALER_INSTANCE": self.settings.scaler.instance or self._scaler_instance}
+            ),
             self._service("logger", "logger", self.settings.logger.drain_s + GRACE_S),
         ]
+
+    @property
+    def _scaler_instance(self) -> str:
+        """The same at each start of this stack, and of no other."""
+        return f"scaler-{uuid5(NAMESPACE_URL, f'{socket.gethostname()}/{self.places.root.resolve()}').hex}"
 
     def replica_spec(self, replica_id: str, pool_id: str, refusing: bool) -> ChildSpec:
         variables = {

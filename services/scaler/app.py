@@ -29,7 +29,7 @@ from services.shared.topics import SCALER_GROUP
 async def run(settings: ScalerServiceSettings) -> None:
     """Run until SIGTERM or SIGINT. Serving goes on untouched when this process ends."""
     redis, blocking = new_redis(settings.redis), new_blocking_redis(settings.redis)
-    events, leadership = EventLog(settings.kafka), Leadership(settings.kafka, SCALER_GROUP)
+    events, leadership = EventLog(settings.kafka), Leadership(settings.kafka, SCALER_GROUP, settings.scaler.instance)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap)
     consumer, producer = new_consumer(settings.kafka), new_producer(settings.kafka)
     await asyncio.gather(events.start(), admin.start(), consumer.start(), producer.start(), leadership.start())

@@ -6,6 +6,11 @@ from services.shared.settings import Section, ServiceSettings
 
 
 class ScalerSettings(Section):
+    instance: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="name of this scaler, unlike that of any other: a restart under its name leads again at once. `penstock up` gives one",
+    )
     tick_s: float = Field(0.5, gt=0, le=60, description="seconds between two looks at every pool")
     rate_window_s: float = Field(60.0, gt=0, description="seconds over which the arrival rate is averaged")
     panic_window_s: float = Field(

@@ -18,10 +18,16 @@ log = logging.getLogger(__name__)
 class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]
     """Nothing is read through this consumer; it only holds the membership."""
 
-    def __init__(self, settings: KafkaSettings, group: str) -> None:
+    def __init__(self, settings: KafkaSettings, group: str, instance: str = "") -> None:
+        """Who starts again under its `instance` leads at once if it led; without one Kafka waits for the end of its old session."""
         self._group = group
         self._consumer: AIOKafkaConsumer = new_consumer(
-            settings, group_id=group, session_timeout_ms=SESSION_MS, heartbeat_interval_ms=1_000, max_poll_interval_ms=2**31 - 1
+            settings,
+            group_id=group,
+            group_instance_id=instance or None,
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=1_000,
+            max_poll_interval_ms=2**31 - 1,
         )
         self._leads = asyncio.Event()
         self._follows = asyncio.Event()

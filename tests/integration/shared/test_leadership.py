@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
+from services.shared.leadership import SESSION_MS
 from services.shared.settings import KafkaSettings
 
 PATIENCE_S = 60.0
 CANDIDATE = """
 import asyncio, sys
+from services.shared import leadership as module
 from services.shared.leadership import Leadership
 from services.shared.settings import KafkaSettings
 
 async def run():
-    leadership = Leadership(KafkaSettings(bootstrap=sys.argv[1]), sys.argv[2])
+    module.SESSION_MS = int(sys.argv[4])
+    leadership = Leadership(KafkaSettings(bootstrap=sys.argv[1]), sys.argv[2], sys.argv[3])
     await leadership.start()
     while True:
         await leadership.wait()
@@ -49,8 +52,8 @@ class Candidate:
 
 
 @asynccontextmanager
-async def candidate(kafka: KafkaSettings, group: str) -> AsyncIterator[Candidate]:
-    command = (sys.executable, "-c", CANDIDATE, kafka.bootstrap, group)
+async def candidate(kafka: KafkaSettings, group: str, instance: str = "", session_ms: int = SESSION_MS) -> AsyncIterator[Candidate]:
+    command = (sys.executable, "-c", CANDIDATE, kafka.bootstrap, group, instance, str(session_ms))
     started = Candidate(await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE))
     listening = asyncio.create_task(started.listen())
     try:
@@ -92,3 +95,20 @@ async def test_a_leader_that_is_restarted_leads_again_within_ten_seconds_of_its_
         await first.kill()
         async with candidate(kafka, group) as again:
             await leads_within(again, 10)
+
+
+async def test_a_leader_that_is_restarted_under_its_name_does_not_wait_for_the_end_of_its_session(kafka: KafkaSettings) -> None:
+    group, endless_ms = uuid4().hex, 600_000
+    async with candidate(kafka, group, "one", endless_ms) as first:
+        await leader_of(first)
+        await first.kill()
+        async with candidate(kafka, group, "one", endless_ms) as again:
+            await leads_within(again, PATIENCE_S)
+
+
+async def test_a_leader_with_a_name_that_stays_away_is_followed_within_ten_seconds(kafka: KafkaSettings) -> None:
+    group = uuid4().hex
+    async with candidate(kafka, group, "one") as one, candidate(kafka, group, "other") as other:
+        first = await leader_of(one, other)
+        await first.kill()
+        await leads_within(other if first is one else one, 10)
