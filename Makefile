@@ -26,8 +26,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: setup
-	$(BIN)/python -m pytest
+test: setup  # two processes: most of the time a test waits
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 unit: setup
 	$(BIN)/python -m pytest tests/unit

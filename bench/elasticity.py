@@ -219,7 +219,7 @@ def judge_step(what: str, lengths: Lengths, needed: int, answers: Answers, sizes
     measured = f"{needed} replicas wanted {after(wanted_s)}, ready {after(ready_s)}"
     found(Finding(f"{what}, replicas follow", "within 2 s", measured, ready_s <= 2, of_speed=True))
     most = max(size.wanted for size in sizes.seen)
-    found(Finding(f"{what}, overshoot", "under 25 %", f"{most} replicas, {needed} needed", most / needed < 1.25))
+    found(Finding(f"{what}, overshoot", "under 25 %", f"{most} replicas, {needed} needed", most / needed < 1.25, of_speed=True))
     base_s = answers.between(min(CALM_S, up_s / 2), up_s).quantile_s(0.99)
     back_s = back_to(answers, base_s, up_s, down_s)
     measured = f"{after(back_s)} (p99 {base_s * 1e3:.0f} ms before, {answers.between(up_s, down_s).took_s.max():.2f} s at most)"

@@ -23,6 +23,14 @@ from services.shared.topics import ensure_topics
 START_TIMEOUT_S = 60
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Beside each other (`-n 2 --dist loadgroup`) go tests that share no servers: there is one stack, one Kafka and one Redis."""
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        group = "stack" if "stack" in used else "servers" if used & {"kafka", "redis_settings"} else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
     """A broker with the topics that always exist."""
