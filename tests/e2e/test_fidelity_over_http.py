@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
+import mlflow
 import pytest
 
 from tests.conformance.bodies import AFFINE, AT_THE_DOOR, Case
@@ -24,6 +25,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(stack: Stack, models: Models) -> Iterator[Served]:
+    mlflow.set_tracking_uri(stack.mlflow)  # tests with a stack of their own set theirs
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")  # MLflow's server sets it for good
         theirs = asyncio.run(ask_mlflow(f"models:/{models.name}/{models.double}", CASES))
