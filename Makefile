@@ -27,7 +27,7 @@ check: setup
 	$(BIN)/mypy
 
 test: setup  # two processes: most of the time a test waits
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 unit: setup
 	$(BIN)/python -m pytest tests/unit

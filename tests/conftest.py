@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from services.cli.failures import StackFailure
 from services.cli.kafka_broker import broker_command, prepare_storage
@@ -21,14 +23,20 @@ from services.shared.settings import KafkaSettings, RedisSettings
 from services.shared.topics import ensure_topics
 
 START_TIMEOUT_S = 60
+OWN_SERVERS = {f"tests/e2e/{name}.py" for name in ("test_elasticity", "test_secrets", "test_tables_on_s3")}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Beside each other (`-n 2 --dist loadgroup`) go tests that share no servers: there is one stack, one Kafka and one Redis."""
-    for item in items:
-        used = set(getattr(item, "fixturenames", ()))
-        group = "stack" if "stack" in used else "servers" if used & {"kafka", "redis_settings"} else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByServers(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """With `-n 2`: tests that share servers run in one process, so that there is one stack, one Kafka and one Redis."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        shared = next((folder for folder in ("tests/e2e", "tests/integration") if file.startswith(folder)), file)
+        return file if file in OWN_SERVERS else shared
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServers:
+    return ByServers(config, log)
 
 
 @pytest.fixture(scope="session")
