@@ -252,9 +252,9 @@ async def test_what_would_wait_too_long_is_refused_with_a_time_to_come_back(stac
 async def test_a_pool_grows_under_load_and_shrinks_after_it(stack: Stack, deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
     endpoint = deploy(min_provisioned_concurrency=4, max_provisioned_concurrency=12)
     hosts = f"scorer-{endpoint.id}"
-    async with Load(endpoint.invocations, stack.token, clients=24, pause_s=0.0, params={"sleep_s": 0.2}) as load:
-        await eventually(lambda: len(stack.pids(hosts)) == 3)
-        await load.answers(200)
+    async with Load(endpoint.invocations, stack.token, clients=20, pause_s=0.0, params={"sleep_s": 0.3}) as load:
+        await eventually(lambda: len(stack.pids(hosts)) == 3)  # long evaluations: two replicas are full however slow the rest of the way is
+        await load.answers(100)
     await eventually(lambda: len(stack.pids(hosts)) == 1)
     verdict = await judge(load.ledger, endpoint.table, double)
     say(capsys, verdict)

@@ -107,6 +107,7 @@ class TopicReader:
             await self._pools.next_look()
             return
         taken = await take(consumer, min(room, MOST_RECORDS))
+        seen = self._events.snapshot().next_offset  # a limit that is lifted while Kafka is waited for below is news, too
         handed_over, pause_s = self._hand_over(taken, results)
         await asyncio.gather(*(asyncio.shield(acknowledged) for _, acknowledged in handed_over))
         if next_offsets := {TopicPartition(record.topic, record.partition): record.offset + 1 for record, _ in handed_over}:
@@ -116,7 +117,7 @@ class TopicReader:
                 consumer.seek(partition, next_offsets.get(partition, records[0].offset))
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await self._events.changed(self._events.snapshot().next_offset)  # the limit may be lifted
+                    await self._events.changed(seen)  # the limit may be lifted
 
     def _hand_over(self, taken: Mapping[TopicPartition, list[Taken]], results: int) -> tuple[list[HandedOver], float | None]:
         """In order; and, where one must wait, for how long it and all behind it do."""
