@@ -20,7 +20,7 @@ from bench.arrivals import Answers, due_times, send
 from bench.deployment import deploy
 from bench.elasticity_report import Finding, Trace, write_findings
 from bench.models import SHORT_WAIT_S, expected_predictions, request_body, saved_model
-from bench.penstock import Stack, own_stack
+from bench.penstock import NO_VARIABLES, Stack, own_stack
 from bench.places import BUILT, PEERS
 from bench.pool_watch import PoolWatch, Size, Sizes, replica_seconds, wait_for_size
 from bench.systems import Peer, Tuning, python_of, running_peer
@@ -38,7 +38,6 @@ MOST_REPLICAS = 8
 FOREST_S = 0.005  # of a lane, with company: at 1,500 requests/s of one process (docs/benchmarks.md) it would be 0.003
 FOLLOWED_S = 30.0  # of load after the scaler's death
 ONE_BY_ONE = MappingProxyType({"PENSTOCK_MICRO_BATCHING": "off"})  # together, one replica would do for all of these rates
-TOGETHER: Mapping[str, str] = MappingProxyType({})
 SIZE: Mapping[str, Any] = MappingProxyType(
     {"min_provisioned_concurrency": 0, "max_provisioned_concurrency": MOST_REPLICAS * LANES_PER_REPLICA, "scale_to_zero_enabled": True}
 )
@@ -117,7 +116,7 @@ def waiting_model(lengths: Lengths) -> AbstractContextManager[Bench]:
 
 def cpu_model(lengths: Lengths) -> AbstractContextManager[Bench]:
     """A forest, whose requests are scored together: one replica of four lanes is to do for both rates of the step."""
-    return elastic("forest", lengths, FOREST_S, TOGETHER)
+    return elastic("forest", lengths, FOREST_S, NO_VARIABLES)
 
 
 def run_elasticity(console: Console, parts: list[str], into: Path, lengths: Lengths) -> None:

@@ -54,10 +54,11 @@ def copied(origin_file: Path, origin: str, files: Iterable[FileInfo], folder: Pa
     for other in sorted(origin_file.parent.glob(f"*{origin_file.suffix}")):
         pool_id = other.stem
         try:
-            if other.read_text() == origin:
-                shutil.copytree(other.with_name(pool_id), folder, dirs_exist_ok=True)
-                if not list(unlike(files, folder)):
-                    return pool_id
+            if other.read_text() != origin:
+                continue
+            shutil.copytree(other.with_name(pool_id), folder, dirs_exist_ok=True)
+            if not list(unlike(files, folder)):
+                return pool_id
         except OSError as error:  # that pool may be gone by now, and its files with it
             print(f"The files of {pool_id} on this node cannot be copied: {error}")
         shutil.rmtree(folder, ignore_errors=True)
