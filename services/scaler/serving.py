@@ -33,7 +33,7 @@ from services.shared.endpoints import Config, ConfigUpdate, Deployment, Endpoint
 from services.shared.errors import Conflict, EndpointNotFound
 from services.shared.event_log import EventLog
 from services.shared.pool_events import EventSink
-from services.shared.presence import PoolReport, report_pool
+from services.shared.presence import PoolReport, read_pools, report_pool
 from services.shared.tallies import WAKE, Tallies
 from services.shared.topics import partitions_for, queues_of
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class ServingPool:
-    """Keeps one pool. What it remembers may be lost: a new scaler holds sizes until it knows better."""
+    """Keeps one pool. What it remembers may be lost: a new scaler holds sizes until it knows better, and recalls the last report."""
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class ServingPool:
         self._woken_at: float | None = None
         self._recommitted_at: float | None = None
         self._recovery = Recovery(settings.recovery_pause_s, settings.recovery_limit_s)
+        self._new = True
         self._evaluation_s: float | None = None
         self._bulk_evaluation_s: float | None = None
         self._batched_s: float | None = None
@@ -75,6 +76,8 @@ class ServingPool:
 
     async def keep(self, pool: Pool, look: Look) -> None:
         """Observe, decide and apply once."""
+        if self._new:
+            await self._recall(pool.pool_id)
         endpoint = look.state.endpoint_by_id(pool.endpoint_id)
         pending = config_in_progress(endpoint, pool)
         seen = self._observe(pool, look)
@@ -91,6 +94,12 @@ class ServingPool:
         self._meter_wake(pool, look)
         if not look.processes[pool.pool_id] and look.lags[pool.pool_id].total is not None:  # aiokafka commits to no topic for ever
             await self._recommit_sometimes(pool, look.now)
+
+    async def _recall(self, pool_id: str) -> None:
+        """What the scaler before knew of evaluations: a pool that sleeps has no replica to tell how large it must wake."""
+        for last in await read_pools(self._redis, [pool_id]):
+            self._evaluation_s, self._bulk_evaluation_s, self._batched_s = last.evaluation_s, last.bulk_evaluation_s, last.batched_s
+        self._new = False
 
     def _observe(self, pool: Pool, look: Look) -> PoolObservation:
         online, bulk = (self._lag.flow(queue, look.now) for queue in queues_of(pool.pool_id))
@@ -210,6 +219,7 @@ class ServingPool:
             evaluation_s=self._evaluation_s,
             bulk_lag=lags.bulk,
             bulk_evaluation_s=self._bulk_evaluation_s,
+            batched_s=self._batched_s,
             max_replicas=pool.spec.max_replicas,
             failed=self._recovery.has_failed(look.now),
             failure=self._recovery.failure or next((r.message for r in replicas if r.phase == "ready" and r.message), ""),

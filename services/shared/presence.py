@@ -64,6 +64,7 @@ class PoolReport(_Report):
     max_replicas: int
     bulk_lag: int | None = None
     bulk_evaluation_s: float | None = None  # of one bulk record, as `evaluation_s` is of an online one
+    batched_s: float | None = None  # as `evaluation_s`, of requests that were scored together with many others
     failure: str = ""  # why replicas of an active pool do not come up
     failed: bool = False  # and that for so long that somebody has to look
     memory_share: float | None = None  # the mean of its replicas', as `cpu_share`

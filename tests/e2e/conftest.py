@@ -16,7 +16,11 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
+from services.shared.kafka_clients import new_consumer
+from services.shared.settings import KafkaSettings
 from tests.e2e.collector import Collector, collecting
 from tests.e2e.models import Affine, Unloadable, register
 
@@ -196,3 +200,15 @@ async def eventually(condition: Callable[[], Any], timeout_s: float = 60.0) -> A
         while not (found := condition()):
             await asyncio.sleep(0.2)
     return found
+
+
+async def records_of(stack: Stack, endpoint: Deployed) -> int:
+    """How many requests were ever put into its pools' topics, bulk work included."""
+    async with new_consumer(KafkaSettings(bootstrap=stack.kafka)) as consumer:
+        topics = [topic for topic in await consumer.topics() if topic.startswith(f"penstock.pool.{endpoint.id}")]
+        admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+        await admin.start()
+        described = await admin.describe_topics(topics)
+        await admin.close()
+        partitions = [TopicPartition(found["topic"], partition["partition"]) for found in described for partition in found["partitions"]]
+        return sum((await consumer.end_offsets(partitions)).values())

@@ -10,13 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from deltalake import DeltaTable
 
-from services.shared.kafka_clients import new_consumer
-from services.shared.settings import KafkaSettings
-from tests.e2e.conftest import Deployed, Stack, eventually
+from tests.e2e.conftest import Deployed, Stack, eventually, records_of
 
 CALLERS = 40
 LANES = 4
@@ -32,7 +28,7 @@ async def test_callers_who_hang_up_free_the_pool_for_others_and_their_rows_say_s
         await other.post(endpoint.invocations, json={"inputs": {"x": [1.0]}})
         callers = [asyncio.create_task(_call(stack, endpoint, body), name=f"caller-{n}") for n in range(CALLERS)]
         async with asyncio.timeout(60):
-            while await _records_of(stack, endpoint) < CALLERS + 1:
+            while await records_of(stack, endpoint) < CALLERS + 1:
                 await asyncio.sleep(0.1)
         for caller in callers:
             caller.cancel()
@@ -77,17 +73,6 @@ async def _call(stack: Stack, endpoint: Deployed, body: dict[str, Any]) -> None:
     headers = {"Authorization": f"Bearer {stack.token}"}
     async with httpx.AsyncClient(headers=headers, timeout=150, verify=False) as client:  # forty trust stores take seconds to load
         await client.post(endpoint.invocations, json={"client_request_id": "mine", **body})
-
-
-async def _records_of(stack: Stack, endpoint: Deployed) -> int:
-    async with new_consumer(KafkaSettings(bootstrap=stack.kafka)) as consumer:
-        topics = [topic for topic in await consumer.topics() if topic.startswith(f"penstock.pool.{endpoint.id}")]
-        admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
-        await admin.start()
-        described = await admin.describe_topics(topics)
-        await admin.close()
-        partitions = [TopicPartition(found["topic"], partition["partition"]) for found in described for partition in found["partitions"]]
-        return sum((await consumer.end_offsets(partitions)).values())
 
 
 def _errors(stack: Stack) -> int:

@@ -19,8 +19,10 @@ from tests.integration.ingress.ingresses import MODEL, Ingresses
 
 ENDPOINTS = "/api/2.0/serving-endpoints"
 SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
-EXAMPLES = 8  # a route and principal, beside the edges of each parameter: 40 s in all
+EXAMPLES = 8  # a route and principal, beside the edges of each parameter
 REVOKING = r"/token/delete$|/tokens/\{token_id\}$"  # tried last: with the caller's own token they end all else
+SCORING = "/invocations$"
+SUBMITTING = "/sql/statements/?$"  # a process for each statement, a hundred of them: once will do for both spellings and principals
 CONFIG = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "401", "403", "404", "409"]  # shares sum to 100, names differ: no schema can say it
@@ -48,12 +50,12 @@ def made_endpoints(ingresses: Ingresses, who: str) -> dict[str, str]:
     return made
 
 
-@pytest.mark.parametrize("who", ["admin", "visitor"])
-def test_what_the_document_says_holds(who: str, ingresses: Ingresses, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("who", "left_out"), [("admin", SUBMITTING.replace("?", "")), ("visitor", SUBMITTING)], ids=["admin", "visitor"])
+def test_what_the_document_says_holds(who: str, left_out: str, ingresses: Ingresses, tmp_path: Path) -> None:
     made = made_endpoints(ingresses, who)
     config, token = tmp_path / "schemathesis.toml", ingresses.token(who)
     config.write_text(CONFIG.format(names=json.dumps(list(made)), ids=json.dumps(list(made.values()))))
-    ran_clean(ingresses.hosts[1], config, token, f"--exclude-path-regex=/invocations$|{REVOKING}")
+    ran_clean(ingresses.hosts[1], config, token, f"--exclude-path-regex={SCORING}|{left_out}|{REVOKING}")
     me = httpx.get(f"{ingresses.hosts[0]}/api/2.0/preview/scim/v2/Me", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
     assert me.status_code == 200, "else most of what was tried met nothing but a closed door"
     ran_clean(ingresses.hosts[1], config, token, f"--include-path-regex={REVOKING}")
@@ -64,5 +66,5 @@ def ran_clean(host: str, config: Path, token: str, routes: str) -> None:
     options += ["--max-examples", str(EXAMPLES), "--continue-on-failure", "--warnings=off"]
     header = f"Authorization: Bearer {token}"
     command = [SCHEMATHESIS, "--config-file", str(config), "run", f"{host}/openapi.json", *options, "--header", header]
-    done = subprocess.run(command, cwd=config.parent, capture_output=True, text=True, timeout=140, check=False)
+    done = subprocess.run(command, cwd=config.parent, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
 from aiokafka.admin import AIOKafkaAdminClient
+from redis.asyncio import Redis
 
 from services.scaler.control_loop import ControlLoop
 from services.scaler.lag import PATIENCE_S, LagReader
@@ -74,11 +75,12 @@ class Replicas:
 class Scaler:
     """One scaler, look by look, with a control log and replicas of its own."""
 
-    def __init__(self, events: OwnEvents, replicas: Replicas, loop: ControlLoop, redis_settings: RedisSettings) -> None:
+    def __init__(self, events: OwnEvents, replicas: Replicas, new_loop: Callable[[], ControlLoop], redis: Redis) -> None:
         self._events = events
         self.replicas = replicas
-        self._loop = loop
-        self._redis = new_redis(redis_settings)
+        self._new_loop = new_loop
+        self._loop = new_loop()
+        self._redis = redis
 
     async def create(self) -> str:
         """An endpoint of one pool, which may have none to sixteen replicas; returns the pool's id once it serves."""
@@ -105,8 +107,9 @@ class Scaler:
         [report] = await read_pools(self._redis, [pool_id])
         return report
 
-    async def close(self) -> None:
-        await self._redis.aclose()
+    def restart(self) -> None:
+        """What the loop remembers is gone."""
+        self._loop = self._new_loop()
 
 
 @asynccontextmanager
@@ -118,12 +121,12 @@ async def scaler(kafka: KafkaSettings, redis_settings: RedisSettings, admin: AIO
     def new_serving() -> ServingPool:
         return ServingPool(SETTINGS, events, replicas, redis, lag, topics, sink, tallies)
 
-    retiring = RetiringPools(events, replicas, topics, sink)
-    one = Scaler(events, replicas, ControlLoop(events, replicas, redis, lag, topics, retiring, new_serving), redis_settings)
+    def new_loop() -> ControlLoop:
+        return ControlLoop(events, replicas, redis, lag, topics, RetiringPools(events, replicas, topics, sink), new_serving)
+
     try:
-        yield one
+        yield Scaler(events, replicas, new_loop, redis)
     finally:
-        await one.close()
         await producer.stop()
         await events.stop()
         await redis.aclose()
@@ -167,3 +170,17 @@ async def test_a_pool_whose_topic_is_gone_holds_its_size_alone(
         assert (one.replicas.size(gone), report.wanted, report.reason, report.lag) == (1, 1, "lag unknown", None)
         assert one.replicas.size(late) == 1
         assert sorted(took_s)[-2] < PATIENCE_S, "what is not answered is not waited for again"
+
+
+async def test_a_burst_at_a_sleeping_pool_wakes_what_it_needs_also_after_a_restart_of_the_scaler(
+    kafka: KafkaSettings, redis_settings: RedisSettings, admin: AIOKafkaAdminClient, lag: LagReader
+) -> None:
+    async with scaler(kafka, redis_settings, admin, lag) as one:
+        pool_id = await one.create()
+        async with asyncio.timeout(30):
+            while one.replicas.size(pool_id):
+                await one.look()
+        one.restart()
+        await append(kafka, pool_id, 500)
+        await one.look()
+        assert one.replicas.size(pool_id) == 3, "with 500 of 0.1 s waiting"
