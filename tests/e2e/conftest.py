@@ -93,6 +93,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
         "PENSTOCK_SCALER_TICK_S": "0.5",
         "PENSTOCK_SCALER_IDLE_TO_ZERO_S": "5",
         "PENSTOCK_SCALER_DOWN_INTERVAL_S": "5",
+        "PENSTOCK_SCALER_RECOVERY_LIMIT_S": "10",
         "PENSTOCK_SCORER_EVALUATION_LIMIT_S": "8",
         "PENSTOCK_LOGGER_COMPACT_COMMITS": str(COMPACT_COMMITS),
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{collector.port}/v1/traces",

@@ -79,20 +79,24 @@ async def test_a_killed_host_costs_only_time(stack: Stack, deploy: Deploy, capsy
 
 async def test_a_host_that_dies_each_time_it_is_ready_is_told_of_until_it_stays_up(stack: Stack, deploy: Deploy) -> None:
     """It answers between its deaths, so that by its reports alone nothing was ever wrong."""
-    endpoint = deploy()
+    endpoint, neighbour = deploy(), deploy()
 
     def state() -> tuple[str, str]:
         [entity] = _state_of(stack, endpoint)["config"]["served_entities"]
         return entity["state"]["deployment"], entity["state"]["deployment_state_message"]
 
-    def dies_again() -> bool:
+    def dies_until(deployment: str) -> bool:
         for process in stack.status()["processes"]:
             if process["name"].startswith(f"scorer-{endpoint.id}") and process["state"] == "ready":
                 _kill(process["pid"])
-        return state()[0] == "DEPLOYMENT_RECOVERING"
+        return state()[0] == deployment
 
-    await eventually(dies_again)
-    assert "dies again and again; its log" in state()[1]
+    async with Load(neighbour.invocations, stack.token, clients=1, pause_s=0.2) as load:
+        for told in ("DEPLOYMENT_RECOVERING", "DEPLOYMENT_FAILED"):
+            await eventually(partial(dies_until, told))
+            assert "dies again and again; its log" in state()[1]
+    assert load.ledger.answered()
+    assert not load.ledger.not_ok()
     await eventually(lambda: state() == ("DEPLOYMENT_READY", ""), timeout_s=120)
 
 
