@@ -58,6 +58,7 @@ class Lengths:
     rest_s: float = 12.0  # between two wakes: longer than a spare replica takes to be back, as it would be after a night
     ramp_s: float = 600.0
     tooth_s: float = 60.0
+    calm_s: float = 65.0  # of low load before the step: the average of a minute knows no other then
     up_at_s: float = 30.0  # of the step
     down_at_s: float = 60.0
     step_s: float = 60.0 + 4 * DOWN_INTERVAL_S
@@ -183,7 +184,7 @@ def burst(bench: Bench, found: Callable[[Finding], None]) -> None:
 
 def step(bench: Bench, found: Callable[[Finding], None]) -> Trace:
     rate = step_rate(bench.lengths)
-    bench.ask(due_times(lambda _: LOW, 5))
+    bench.ask(due_times(lambda _: LOW, bench.lengths.calm_s))
     with bench.watch() as watch:
         answers = bench.ask(due_times(rate, bench.lengths.step_s))
     what = f"{bench.model}: {LOW:g} → {HIGH:g} → {LOW:g} requests/s"
@@ -196,7 +197,7 @@ def step_of_ray(model: str, lengths: Lengths, found: Callable[[Finding], None]) 
     rate = step_rate(lengths)
     folder = saved_model(model, BUILT / "models")
     with running_peer(ELASTIC_RAY, folder, expected_predictions(folder)) as running:
-        send(running.target.url, "", request_body(), due_times(lambda _: LOW, 5))
+        send(running.target.url, "", request_body(), due_times(lambda _: LOW, lengths.calm_s))
         began = time.monotonic()
         answers = send(running.target.url, "", request_body(), due_times(rate, lengths.step_s))
     told = (BUILT / "scratch" / ELASTIC_RAY.name / "log").read_text(errors="replace").splitlines()

@@ -29,7 +29,8 @@ class PoolObservation:
     nudged: bool = False  # an ingress is about to append a record to a pool at zero
     bulk_lag: int | None = 0  # as `lag`, of the pool's bulk queue
     bulk_evaluation_s: float | None = None  # as `evaluation_s`, of one bulk record
-    panicked: bool = False  # within the rate window: until the average knows the new load, it is followed as it comes
+    panicked: bool = False  # `in_panic` within the last `filling_s`: what came lately does not know the new load yet
+    outgrown: bool = False  # `is_outgrown` within the rate window: the average does not
     peak: int = 0  # the largest `kept_replicas` of the last `down_interval_s`
 
 
@@ -104,15 +105,21 @@ def _replicas_for(arrivals_per_s: float, seen: PoolObservation, policy: ScalePol
 
 
 def arrivals(seen: PoolObservation, policy: ScalePolicy) -> float:
-    """Requests/s to be ready for: over the rate window, or sooner what fills the pool, or in a panic what has just begun to arrive.
+    """Requests/s to be ready for: over the rate window or, as long as a new load is not known by that, those of shorter times.
 
-    The least of a moment is less than what comes; so in a panic the last seconds count, too. Where many wait, it is not by chance
-    that more came.
+    Where many wait, it is not by chance that more came.
     """
     known = max(seen.arrivals_per_s, seen.average_per_s) if is_crowded(seen) else seen.arrivals_per_s
+    if seen.outgrown or is_outgrown(seen, policy):
+        known = max(known, seen.lately_per_s)
     if seen.panicked or in_panic(seen, policy):
-        return max(known, seen.recent_per_s, seen.lately_per_s)
-    return max(known, seen.lately_per_s) if is_filled(seen) else known
+        known = max(known, seen.recent_per_s)
+    return known
+
+
+def is_outgrown(seen: PoolObservation, policy: ScalePolicy) -> bool:
+    """The load has grown beyond the pool, sooner than the average can tell."""
+    return in_panic(seen, policy) or is_filled(seen)
 
 
 def is_filled(seen: PoolObservation) -> bool:
@@ -163,6 +170,10 @@ def _why_up(seen: PoolObservation, policy: ScalePolicy, floor: int) -> str:
         return WAKING if policy.min_replicas == 0 else "minimum"
     if seen.replicas < floor:
         return "minimum"
-    if seen.panicked or in_panic(seen, policy):
+    if in_panic(seen, policy):
         return "panic"
-    return "full" if is_filled(seen) else "backlog" if seen.lag or seen.bulk_lag else "arrivals"
+    if is_filled(seen):
+        return "full"
+    if seen.outgrown:
+        return "rising"
+    return "backlog" if seen.lag or seen.bulk_lag else "arrivals"

@@ -21,6 +21,7 @@ from services.scaler.policy import (
     filling_s,
     first_replicas,
     in_panic,
+    is_outgrown,
     kept_replicas,
 )
 from services.scaler.pool_topics import PoolTopics
@@ -70,7 +71,7 @@ class ServingPool:
         self._evaluation_s: float | None = None
         self._bulk_evaluation_s: float | None = None
         self._batched_s: float | None = None
-        self._panicked_at = float("-inf")
+        self._panicked_at = self._outgrown_at = float("-inf")
         self.wants_closer_look = False  # a panic may have begun, or a replica is about to be ready
         self._peaks = Peaks()
 
@@ -124,12 +125,15 @@ class ServingPool:
         )
         if in_panic(seen, policy := self._policy(pool)):
             self._panicked_at = look.now
+        if is_outgrown(seen, policy):
+            self._outgrown_at = look.now
         last_stretch = replace(seen, recent_per_s=online.least_rate(0, stretches=1) * 2)  # what begins in it shows a part of itself
         self.wants_closer_look = in_panic(last_stretch, policy)
         kept = kept_replicas(seen, policy)
         return replace(
             seen,
-            panicked=look.now - self._panicked_at < self._settings.rate_window_s,
+            panicked=look.now - self._panicked_at < filling_s(self._evaluation_s),
+            outgrown=look.now - self._outgrown_at < self._settings.rate_window_s,
             peak=self._peaks.add(look.now, kept, self._settings.down_interval_s),
         )
 

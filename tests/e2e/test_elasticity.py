@@ -12,6 +12,7 @@ SHORT = Lengths(
     rest_s=3.0,
     ramp_s=24.0,
     tooth_s=12.0,
+    calm_s=5.0,
     up_at_s=5.0,
     down_at_s=13.0,
     step_s=16.0,

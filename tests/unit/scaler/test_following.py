@@ -10,7 +10,7 @@ import pytest
 
 from services.scaler.lag import SAMPLE_EVERY_S, Flow
 from services.scaler.peaks import Peaks
-from services.scaler.policy import PoolObservation, ScalePolicy, decide, filling_s, in_panic, kept_replicas
+from services.scaler.policy import PoolObservation, ScalePolicy, decide, filling_s, in_panic, is_outgrown, kept_replicas
 from services.shared.control_events import LANES_PER_REPLICA
 
 TICK_S, START_S = 0.5, 0.5  # the scaler's look; a replica from a warm parent
@@ -42,7 +42,7 @@ def run(
     """`callers` is how many wait for their answers before they ask again: no more than they is ever under way."""
     flow, peaks, shrank_at, appended, lag, longest_s = Flow(0.0), Peaks(), 0.0, 0.0, 0.0, 0.0
     ready_from: deque[float] = deque([0.0] * replicas)
-    sizes, panicked_at = [(0.0, replicas)], float("-inf")
+    sizes, panicked_at, outgrown_at = [(0.0, replicas)], float("-inf"), float("-inf")
     now, passed_s = 0.0, TICK_S
     while (now := now + passed_s) < seconds:
         capacity = sum(at <= now for at in ready_from) * LANES_PER_REPLICA / EVALUATION_S
@@ -65,10 +65,14 @@ def run(
             since_down_s=now - shrank_at,
         )
         panicked_at = now if in_panic(seen, policy) else panicked_at
+        outgrown_at = now if is_outgrown(seen, policy) else outgrown_at
         wants_closer_look = in_panic(replace(seen, recent_per_s=flow.least_rate(0, stretches=1) * 2), policy)
         passed_s = SAMPLE_EVERY_S if wants_closer_look else TICK_S
         seen = replace(
-            seen, panicked=now - panicked_at < RATE_WINDOW_S, peak=peaks.add(now, kept_replicas(seen, policy), policy.down_interval_s)
+            seen,
+            panicked=now - panicked_at < filling_s(EVALUATION_S),
+            outgrown=now - outgrown_at < RATE_WINDOW_S,
+            peak=peaks.add(now, kept_replicas(seen, policy), policy.down_interval_s),
         )
         target = decide(seen, policy).target
         if target != len(ready_from):
@@ -103,6 +107,18 @@ def test_a_tenfold_step_is_followed_within_two_seconds_and_not_overshot() -> Non
     assert ran.sizes[-1][1] == needed(20)
     assert ran.resizes <= 3
     assert ran.longest_wait_s < 4
+
+
+def test_a_step_that_is_no_panic_is_followed_to_its_end_once_the_pool_is_full() -> None:
+    """Else it would stay at what the seconds say that saw its beginning, with all lanes busy, until the minute knows."""
+    sizes = []
+    for seed in range(20):
+        ran = run(lambda at: 180 if at >= 90 else 60, 120, chance=Random(seed), replicas=2)
+        assert ran.size_at(89) == 2
+        assert ran.size_at(100) == ran.sizes[-1][1]
+        sizes.append(ran.size_at(100))
+    assert max(sizes) <= needed(180) + 1, "by chance it may look like a panic"
+    assert sizes.count(needed(180)) >= 15
 
 
 @pytest.mark.parametrize("seed", range(5))
