@@ -30,7 +30,7 @@ class BulkLanes:
         self._held: list[Job] = []  # until the worker is there
         self._wanted = asyncio.Event()
         self.freed = freed
-        self.trouble = ""  # why bulk work waits, for the user
+        self._no_start = ""  # why there is no worker yet
 
     @property
     def in_flight(self) -> int:
@@ -44,6 +44,12 @@ class BulkLanes:
         if self._lanes is not None and self._lanes.is_row_wise:
             return self._lanes.capacity
         return LANES_PER_REPLICA - self._online.in_flight
+
+    @property
+    def trouble(self) -> str:
+        """Why bulk work waits, for the user."""
+        reason = self._lanes.trouble if self._lanes is not None else self._no_start
+        return f"Bulk work waits. {reason}" if reason else ""
 
     def submit(self, jobs: Sequence[Job]) -> None:
         if not jobs:
@@ -84,10 +90,10 @@ class BulkLanes:
             try:
                 await lanes.start()
             except DeploymentFailed as error:
-                self.trouble = f"Bulk work waits, since its model process does not start: {error}"
+                self._no_start = f"The model's process does not start: {error}"
                 log.warning("bulk worker cannot be started, trying again", extra={"error": str(error)})
                 await asyncio.sleep(pause_s)
                 pause_s = min(MAX_BACKOFF_S, pause_s * 2)
             else:
-                self.trouble = ""
+                self._no_start = ""
                 return lanes

@@ -20,6 +20,7 @@ class FakeLanes:
     def __init__(self, waiting: int = 0, in_flight: int = 0, is_row_wise: bool = True, failures: int = 0) -> None:
         self.waiting, self.in_flight, self.is_row_wise, self.failures = waiting, in_flight, is_row_wise, failures
         self.capacity = 7
+        self.trouble = ""
         self.taken: list[Job] = []
         self.freed: asyncio.Event | None = None
         self.stopped = False
@@ -101,17 +102,16 @@ async def test_a_worker_comes_with_work_and_goes_without() -> None:
                     await asyncio.sleep(0.01)
 
 
-async def test_work_waits_for_a_worker_that_does_not_start_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_work_waits_for_a_worker_that_does_not_start_or_come_back_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.scorer.bulk_lanes.FIRST_PAUSE_S", 0.05)
     tries = iter([FakeLanes(failures=1), own := FakeLanes()])
     async with running(lambda: next(tries), FakeLanes()) as bulk:
         bulk.submit([job(SMALL, [])])
         await settle()
-        assert (bulk.in_flight, bulk.trouble) == (
-            1,
-            "Bulk work waits, since its model process does not start: no memory is left",
-        )
+        assert (bulk.in_flight, bulk.trouble) == (1, "Bulk work waits. The model's process does not start: no memory is left")
         async with asyncio.timeout(5):
             while not own.taken:
                 await asyncio.sleep(0.01)
         assert bulk.trouble == ""
+        own.trouble = "The model's process does not come back: it died."
+        assert bulk.trouble == "Bulk work waits. The model's process does not come back: it died."
