@@ -11,7 +11,6 @@ from math import ceil, isnan
 from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -35,12 +34,10 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
     {"PENSTOCK_SCALER_IDLE_TO_ZERO_S": f"{IDLE_TO_ZERO_S:g}", "PENSTOCK_SCALER_DOWN_INTERVAL_S": f"{DOWN_INTERVAL_S:g}"}
 )
 MOST_REPLICAS = 8
+MOST_OF_CPU = os.cpu_count() or 1  # replicas of a model that computes: more of them would take the cores from one another
 FOREST_S = 0.005  # of a lane, with company: at 1,500 requests/s of one process (docs/benchmarks.md) it would be 0.003
 FOLLOWED_S = 30.0  # of load after the scaler's death
 ONE_BY_ONE = MappingProxyType({"PENSTOCK_MICRO_BATCHING": "off"})  # together, one replica would do for all of these rates
-SIZE: Mapping[str, Any] = MappingProxyType(
-    {"min_provisioned_concurrency": 0, "max_provisioned_concurrency": MOST_REPLICAS * LANES_PER_REPLICA, "scale_to_zero_enabled": True}
-)
 LOW, HIGH = 20.0, 200.0  # requests/s: a tenfold step
 CALM_S = 5.0
 ELASTIC_RAY = Peer(
@@ -103,8 +100,10 @@ def replicas_for(per_second: float, evaluation_s: float) -> int:
 
 
 @contextmanager
-def elastic(model: str, lengths: Lengths, evaluation_s: float, variables: Mapping[str, str]) -> Iterator[Bench]:
-    with own_stack(SETTINGS) as stack, stack.serving(model, saved_model(model, BUILT / "models"), variables, SIZE) as endpoint:
+def elastic(model: str, lengths: Lengths, evaluation_s: float, variables: Mapping[str, str], most_replicas: int) -> Iterator[Bench]:
+    lanes = most_replicas * LANES_PER_REPLICA
+    size = {"min_provisioned_concurrency": 0, "max_provisioned_concurrency": lanes, "scale_to_zero_enabled": True}
+    with own_stack(SETTINGS) as stack, stack.serving(model, saved_model(model, BUILT / "models"), variables, size) as endpoint:
         bench = Bench(stack, endpoint, model, evaluation_s, lengths)
         bench.ask(np.zeros(1))
         yield bench
@@ -112,12 +111,12 @@ def elastic(model: str, lengths: Lengths, evaluation_s: float, variables: Mappin
 
 def waiting_model(lengths: Lengths) -> AbstractContextManager[Bench]:
     """Waits 50 ms, one request a lane."""
-    return elastic("waiting50", lengths, SHORT_WAIT_S, ONE_BY_ONE)
+    return elastic("waiting50", lengths, SHORT_WAIT_S, ONE_BY_ONE, MOST_REPLICAS)
 
 
 def cpu_model(lengths: Lengths) -> AbstractContextManager[Bench]:
     """A forest, whose requests are scored together: one replica of four lanes is to do for both rates of the step."""
-    return elastic("forest", lengths, FOREST_S, NO_VARIABLES)
+    return elastic("forest", lengths, FOREST_S, NO_VARIABLES, MOST_OF_CPU)
 
 
 def run_elasticity(console: Console, parts: list[str], into: Path, lengths: Lengths) -> None:
