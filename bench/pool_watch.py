@@ -1,7 +1,7 @@
 """How many replicas a pool has, and is wanted to have, while something else goes on."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 
@@ -83,13 +83,23 @@ def look(redis: Redis) -> Size | None:
     return None
 
 
+def size_now(stack: Stack) -> int:
+    """Replicas wanted, once they are ready."""
+    return _size_when(stack, lambda size: size.wanted == size.ready).wanted
+
+
 def wait_for_size(stack: Stack, wanted: int) -> None:
     """Until the pool has that size, wanted and ready."""
+    _size_when(stack, lambda size: (size.wanted, size.ready) == (wanted, wanted))
+
+
+def _size_when(stack: Stack, condition: Callable[[Size], bool]) -> Size:
     give_up_at = time.monotonic() + PATIENCE_S
     with Redis.from_url(stack.status()["redis"]) as redis:
-        while (size := look(redis)) is None or (size.wanted, size.ready) != (wanted, wanted):
-            assert time.monotonic() < give_up_at, f"the pool has not come to {wanted} replicas: {size}"
+        while (size := look(redis)) is None or not condition(size):
+            assert time.monotonic() < give_up_at, f"the pool has not come to the size that was waited for: {size}"
             time.sleep(0.1)
+    return size
 
 
 def replica_seconds(steps: Sequence[tuple[float, int]], until_s: float) -> float:

@@ -266,8 +266,10 @@ class Logs(TypedDict):
 
 @_exact
 class EventView(TypedDict):
-    event_type: Literal["ENDPOINT_UPDATE_EVENT", "SERVED_ENTITY_CONTAINER_EVENT"]
-    status: Literal["IN_PROGRESS", "SUCCESS", "FAILED", "CANCELED"]
+    """What befell an endpoint; INFO is what was done with a pool of its, or seen of one."""
+
+    event_type: Literal["ENDPOINT_UPDATE_EVENT", "SERVED_ENTITY_CONTAINER_EVENT", "POOL_RESIZED", "REPLICA_FAILED", "WORKERS_NOT_FORKED"]
+    status: Literal["IN_PROGRESS", "SUCCESS", "FAILED", "CANCELED", "INFO"]
     message: str
     timestamp: int
 

@@ -123,9 +123,9 @@ def is_outgrown(seen: PoolObservation, policy: ScalePolicy) -> bool:
 
 
 def is_filled(seen: PoolObservation) -> bool:
-    """What came lately keeps nearly all lanes busy, and more is waiting."""
+    """What came lately keeps nearly all lanes busy, and more is waiting. A pool at zero has none: it wakes by its backlog."""
     lanes = seen.replicas * LANES_PER_REPLICA
-    return (seen.lag or 0) > lanes and seen.lately_per_s * (evaluation_under_load(seen) or 0.0) >= FILLED * lanes
+    return lanes > 0 and (seen.lag or 0) > lanes and seen.lately_per_s * (evaluation_under_load(seen) or 0.0) >= FILLED * lanes
 
 
 def is_crowded(seen: PoolObservation) -> bool:

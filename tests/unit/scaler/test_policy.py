@@ -53,6 +53,7 @@ STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 
             replace(STEPPED, recent_per_s=55.0, lag=4), ROOMY, Decision(2, "backlog"), id="one that has grown a little by its average"
         ),
         pytest.param(FILLED, ROOMY, Decision(3, "full"), id="a pool that is full grows by what it scores, before the minute knows"),
+        pytest.param(replace(FILLED, replicas=0), ROOMY, Decision(1, "minimum"), id="one at zero has no lanes to fill"),
         pytest.param(replace(FILLED, lag=8), ROOMY, Decision(2, "steady"), id="unless nothing waits"),
         pytest.param(replace(FILLED, lately_per_s=70.0), ROOMY, Decision(2, "steady"), id="or some of its lanes are free"),
         pytest.param(replace(YOUNG, lag=8), ROOMY, Decision(1, "steady"), id="a young average may be chance"),
