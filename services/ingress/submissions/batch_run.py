@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ class BatchRun:
         try:
             self._order = read_order(self._folder)
             if self._order and (self._folder / ROWS).exists() and (self._folder / CUTS).exists():
-                self.scoring = self._new_scoring(self._order)
+                self._open_scoring(self._order)
         except Exception:
             log.exception("files of a batch cannot be read", extra={"batch_id": self._batch.batch_id})
             self._is_readable = False
@@ -96,7 +97,8 @@ class BatchRun:
         async with self._turns:
             if self.scoring is None:
                 await self._prepared(order)
-                self.scoring = await asyncio.to_thread(self._new_scoring, order)
+                await to_its_end(partial(self._open_scoring, order))
+            assert self.scoring is not None
             await self.scoring.run(read_to_end)
 
     async def _prepared(self, order: BatchOrder) -> None:
@@ -107,8 +109,8 @@ class BatchRun:
             await prepare(self._folder)
         (self._folder / UPLOAD).unlink(missing_ok=True)
 
-    def _new_scoring(self, order: BatchOrder) -> Scoring:
-        return Scoring(self._batch, order, self._folder, self._means)
+    def _open_scoring(self, order: BatchOrder) -> None:
+        self.scoring = Scoring(self._batch, order, self._folder, self._means)
 
     async def _concluded(self, scoring: Scoring, state: State, message: str) -> BatchEnded:
         """Too late to be canceled."""
@@ -151,6 +153,16 @@ class BatchRun:
             failed=failed,
             wrote_table=wrote_table,
         )
+
+
+async def to_its_end(work: Callable[[], None]) -> None:
+    """`work` in a thread that is waited for also when cancelled: what it opens can be closed then, and the folder be another's."""
+    running = asyncio.create_task(asyncio.to_thread(work), name="to-its-end")
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
 
 
 def source_of(order: BatchOrder, tables: Place, output: str) -> Source:

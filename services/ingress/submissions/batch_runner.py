@@ -15,7 +15,7 @@ from pathlib import Path
 from services.ingress.batch_folder import ORDER, PROGRESS
 from services.ingress.batch_routes import FORMS
 from services.ingress.settings import IngressServiceSettings
-from services.ingress.submissions.batch_run import BatchRun
+from services.ingress.submissions.batch_run import BatchRun, to_its_end
 from services.ingress.submissions.result_feed import ResultFeed
 from services.ingress.submissions.scoring import Means
 from services.shared.batches import Batch, BatchState
@@ -58,7 +58,8 @@ class BatchRunner:
         feed = ResultFeed(self._kafka, self._take, self._keep)
         try:
             await feed.start()
-            self._runs = {batch.batch_id: await self._new_run(batch) for batch in running(self._events.snapshot())}
+            for batch in running(self._events.snapshot()):
+                await self._new_run(batch)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(feed.run(), name="batch-results")
                 tasks.create_task(self._tidy(), name="batches-tidy")
@@ -80,7 +81,7 @@ class BatchRunner:
                 if not self._events.snapshot().batches[batch.batch_id].is_running:
                     continue  # it ended while the run of another was made
                 if batch.batch_id not in self._runs:
-                    self._runs[batch.batch_id] = await self._new_run(batch)
+                    await self._new_run(batch)
                 run = self._runs[batch.batch_id]
                 if batch.state is BatchState.CANCELING:
                     run.cancel()
@@ -93,8 +94,11 @@ class BatchRunner:
         await self._publish(event)
         log.info("batch ended", extra={"batch_id": batch.batch_id, "state": event.state, "rows": event.rows, "failed": event.failed})
         del self._runs[batch.batch_id], self._tasks[batch.batch_id]
-        async with self._keeping:
-            await asyncio.to_thread(run.close)
+        try:
+            async with self._keeping:
+                await asyncio.to_thread(run.close)
+        finally:
+            run.close()  # when cancelled the thread may never have begun
         await asyncio.to_thread(_clear, self._folder / batch.batch_id)
 
     def _take(self, result: ScoringResult) -> None:
@@ -109,11 +113,10 @@ class BatchRunner:
                 if run.scoring is not None:
                     await asyncio.to_thread(run.scoring.keep)
 
-    async def _new_run(self, batch: Batch) -> BatchRun:
+    async def _new_run(self, batch: Batch) -> None:
         folder, turns = self._folder / batch.batch_id, self._turns[batch.endpoint_id]
-        run = BatchRun(batch, folder, self._tables, self._means, turns, self._apart)
-        await asyncio.to_thread(run.restore)
-        return run
+        run = self._runs[batch.batch_id] = BatchRun(batch, folder, self._tables, self._means, turns, self._apart)
+        await to_its_end(run.restore)
 
     async def _tidy(self) -> None:
         while True:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from services.ingress.batch_folder import UPLOAD, BatchOrder, SourceKind, leave_
 from services.ingress.destinations import Destination
 from services.ingress.rate_limiter import RateLimiter
 from services.ingress.settings import IngressServiceSettings, IngressSettings
+from services.ingress.submissions.batch_run import to_its_end
 from services.ingress.submissions.batch_runner import BatchRunner
 from services.ingress.submissions.bulk_producer import BulkProducer
 from services.ingress.submissions.pools import Pools
@@ -187,6 +189,25 @@ async def test_a_batch_that_is_canceled_or_has_lost_its_endpoint_ends_with_what_
         await node.log.publish(EndpointDeleted(endpoint_id="e1", at_ms=3))
         assert await node.state(left, BatchState.FAILED) == "The endpoint was deleted."
         assert len(node.results(left)) == 6
+
+
+async def test_the_folder_is_not_given_away_while_a_thread_of_this_process_opens_files_there() -> None:
+    begun, may_end, opened = Event(), Event(), []
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(10)
+        opened.append("a file")
+
+    opening = asyncio.create_task(to_its_end(work))
+    await asyncio.to_thread(begun.wait, 10)
+    opening.cancel()
+    await asyncio.sleep(0)
+    assert not opening.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert opened
 
 
 async def test_one_process_writes_in_the_folder(node: Node) -> None:
