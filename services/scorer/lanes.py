@@ -266,11 +266,13 @@ class Lanes:
 
     async def _run(self, worker: WorkerProcess, batch: _Batch) -> None:
         left, started = dict(enumerate(batch.jobs)), asyncio.get_running_loop().time()
-        lanes = LANES_PER_REPLICA if batch.is_single else self._lanes()
+        lanes, in_company = self._lanes(), False
 
         def answered(index: int, answer: Answer) -> None:
+            nonlocal in_company
             job = left.pop(index)
-            self._meter.evaluated(job.request, answer, lanes)
+            in_company |= answer.by_shortcut
+            self._meter.evaluated(job.request, answer, lanes if answer.by_shortcut and not batch.is_single else LANES_PER_REPLICA)
             if not batch.is_single:
                 self._share_s = next_share_s(self._share_s, answer.duration_s / answer.together)
             job.answer(answer)
@@ -285,10 +287,10 @@ class Lanes:
             await self._died_under(_Batch(list(left.values()), batch.is_single), death)
         else:
             self._singles.extend(left.values())
-            if len(batch.jobs) > 1:
-                self._company.learn(was_worth_it=len(left) < len(batch.jobs))
-                if not batch.is_single and lanes == 1:
-                    self._begin_hold(len(batch.jobs), asyncio.get_running_loop().time() - started)
+            if self.is_row_wise and not batch.is_single:
+                self._company.learn(was_worth_it=in_company)
+            if len(batch.jobs) > 1 and lanes == 1:
+                self._begin_hold(len(batch.jobs), asyncio.get_running_loop().time() - started)
 
     def _took_too_long(self, jobs: list[Job]) -> None:
         """Whose fault it was shows when each runs alone."""

@@ -196,9 +196,9 @@ def wait_for_update(client: httpx.Client, name: str) -> dict[str, Any]:
 
 
 async def eventually(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    """Wait until `condition()` holds; returns what it returned."""
+    """Wait until `condition()` holds; returns what it returned. It is asked in a thread: clients in this process go on meanwhile."""
     async with asyncio.timeout(timeout_s):
-        while not (found := condition()):
+        while not (found := await asyncio.to_thread(condition)):
             await asyncio.sleep(0.2)
     return found
 

@@ -2,8 +2,9 @@
 
 A frame is two unsigned 32-bit lengths (network order), a JSON header and a body. A batch is `{"batch": number, "members":
 [[content type, bytes], …]}` with the members' bodies one after the other; its answers come in one frame or in several, as
-`{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together], …], "done": false}`,
-true in the last. One member gets an answer for certain, of several those that can be scored together: the host sends the others alone.
+`{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together, by the shortcut], …],
+"done": false}`, true in the last. One member gets an answer for certain, of several those that can be scored together: the host sends
+the others alone.
 Before the first, the worker says `{"event": "ready"}` with the model's traits and the modules it has loaded, or `{"event": "failed"}`
 with a message. One that was forked says `{"event": "forked", "pid": number}` before that, and is told `model`, `scratch`, `variables`
 and `lanes`.

@@ -9,7 +9,7 @@ from .mlflow_scoring import error_body, mlflows_own
 
 
 class Answer(NamedTuple):
-    """`member` is the request's place in its batch; `took_s` that of the evaluation, which scored `together` members."""
+    """`member` is the request's place in its batch; `took_s` is of the evaluation, which scored `together` members."""
 
     member: int
     status: int
@@ -18,6 +18,7 @@ class Answer(NamedTuple):
     body: bytes
     took_s: float
     together: int
+    by_shortcut: bool
 
 
 def load_scorer(folder: str):
@@ -70,7 +71,7 @@ class Scorer:
         for indices, texts, client_ids in self._shortcut.score(members) if self._shortcut else ():
             took_s = time.perf_counter() - started
             yield [
-                Answer(i, 200, JSON_TYPE, client_id, text.encode(), took_s, len(indices))
+                Answer(i, 200, JSON_TYPE, client_id, text.encode(), took_s, len(indices), True)
                 for i, text, client_id in zip(indices, texts, client_ids)
             ]
             started = time.perf_counter()
@@ -84,4 +85,4 @@ class Scorer:
             status, answer_type = 500, JSON_TYPE
             answer = error_body("INTERNAL_ERROR", f"The model's answer cannot be sent: {error}").encode(errors="replace")
         client_id = client_request_id_of(body) if content_type.startswith(JSON_TYPE) else None
-        return Answer(0, status, answer_type, client_id, answer, time.perf_counter() - started, 1)
+        return Answer(0, status, answer_type, client_id, answer, time.perf_counter() - started, 1, False)

@@ -27,7 +27,7 @@ FOREVER_MS = 2**50
 
 
 class Worker:
-    """Scores together what is not ODD. Nothing is answered before `go`."""
+    """Scores by its shortcut, and together, what is not ODD. Nothing is answered before `go`."""
 
     dead = False
     died_idle = False
@@ -51,7 +51,8 @@ class Worker:
             raise WorkerDied(blamed=True)
         scored = [i for i, body in enumerate(bodies) if body is not ODD or len(bodies) == 1]
         for index in scored:
-            on_answer(index, Answer(200, "application/json", b"{}", duration_s=0.001, together=len(scored)))
+            by_shortcut = bodies[index] is not ODD
+            on_answer(index, Answer(200, "application/json", b"{}", duration_s=0.001, together=len(scored), by_shortcut=by_shortcut))
 
 
 class Counted:
@@ -59,11 +60,11 @@ class Counted:
         return known + 1
 
 
-async def lanes_with(worker: Worker) -> Lanes:
+async def lanes_with(worker: Worker, meter: EvaluationMeter | None = None) -> Lanes:
     async def start() -> WorkerProcess:
         return cast(WorkerProcess, worker)
 
-    lanes = Lanes(start, cast(Attempts, Counted()), EvaluationMeter(Tallies(Redis())), limit_s=60)
+    lanes = Lanes(start, cast(Attempts, Counted()), meter or EvaluationMeter(Tallies(Redis())), limit_s=60)
     await lanes.start()
     return lanes
 
@@ -194,6 +195,32 @@ async def test_what_cannot_be_scored_with_others_has_a_lane_each_and_leaves_one_
     worker.go.set()
     await settle()
     assert (answers, lanes.in_flight) == ([200] * 8, 0)
+
+
+async def test_what_comes_alone_and_could_have_no_company_is_followed_by_others_in_all_lanes() -> None:
+    """One after the other they would take a replica each: four callers, seldom two of them waiting, got the pace of one."""
+    worker, answers = Worker(), list[int]()
+    lanes = await lanes_with(worker)
+    worker.go.set()
+    lanes.submit([job(ODD, answers)])
+    await settle()
+    worker.go.clear()
+    for _ in range(4):
+        lanes.submit([job(ODD, answers)])
+        await settle()
+    assert worker.batches == [[ODD]] * 5
+    worker.go.set()
+    await settle()
+    assert answers == [200] * 5
+
+
+async def test_a_request_that_could_have_no_company_counts_as_one_of_four_at_once() -> None:
+    meter, worker = EvaluationMeter(None), Worker()
+    lanes = await lanes_with(worker, meter)
+    worker.go.set()
+    lanes.submit([job(ODD, [])])
+    await settle()
+    assert meter.evaluation_s == pytest.approx(0.001)
 
 
 async def test_bulk_leaves_a_lane_to_small_requests() -> None:
