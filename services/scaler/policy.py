@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from math import ceil
 
 from services.shared.control_events import LANES_PER_REPLICA, EntitySpec
+from services.shared.presence import MANY
 
 PANIC = 2.0  # times what a pool is sized for: what arrives at that pace is followed at once (Knative's panic threshold)
 WAKING = "waking"  # the reason of leaving zero
-FULL = 2  # records a lane: with more of them than that, evaluations are as large as they become
+CROWDED = 2  # records a lane: one in evaluation, another that waits
 FILLED = 0.9  # of its lanes: callers who wait for their answers ask no faster than a full pool scores, so there is no twice
 FILLING_S, FILLING_EVALUATIONS = 4.0, 20
 
@@ -130,7 +131,12 @@ def is_filled(seen: PoolObservation) -> bool:
 
 def is_crowded(seen: PoolObservation) -> bool:
     """For every lane more than another request waits."""
-    return seen.lag is not None and seen.lag > FULL * LANES_PER_REPLICA * max(1, seen.replicas)
+    return (seen.lag or 0) > CROWDED * LANES_PER_REPLICA * max(1, seen.replicas)
+
+
+def is_packed(seen: PoolObservation) -> bool:
+    """So many wait that their evaluations have all the company they will ever have."""
+    return (seen.lag or 0) > CROWDED * MANY * LANES_PER_REPLICA * max(1, seen.replicas)
 
 
 def filling_s(evaluation_s: float | None) -> float:
@@ -145,8 +151,8 @@ def in_panic(seen: PoolObservation, policy: ScalePolicy) -> bool:
 
 
 def evaluation_under_load(seen: PoolObservation) -> float | None:
-    """What a request takes of a lane once the pool is busy: with company it is less. A pool that is full shows it by itself."""
-    if seen.evaluation_s is None or seen.batched_s is None or is_crowded(seen):
+    """What a request takes of a lane once the pool is busy: with company it is less. A pool that is packed shows it by itself."""
+    if seen.evaluation_s is None or seen.batched_s is None or is_packed(seen):
         return seen.evaluation_s
     return min(seen.evaluation_s, seen.batched_s)
 

@@ -5,19 +5,21 @@ import time
 from opentelemetry import metrics
 
 from services.scorer.answers import Answer
+from services.scorer.model_worker.frames import Traits
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.envelope import ScoringRequest
+from services.shared.presence import MANY
 from services.shared.tallies import PREDICTION, QUEUE, Tallies
 from services.shared.telemetry import EVALUATION_DURATION, QUEUE_DURATION, record_span
 
 AVERAGE_WEIGHT = 0.1
-MANY = 8  # members; what more of them still save is little
 
 
 class EvaluationMeter:
     """`evaluation_s`: lane-seconds one request takes, None before the first. A busy replica scores LANES_PER_REPLICA of it a second.
 
-    `batched_s`: the same of requests in batches of MANY and more, None until there was one: what it will be when there is more to do.
+    `batched_s`: the same of requests in batches of MANY and more: what it will be when there is more to do. Before the first it is
+    what the proof at load says, None where there was none.
     """
 
     def __init__(self, tallies: Tallies | None) -> None:
@@ -28,6 +30,11 @@ class EvaluationMeter:
         meter = metrics.get_meter("penstock")
         self._queued = meter.create_histogram(QUEUE_DURATION, unit="s")
         self._evaluated = meter.create_histogram(EVALUATION_DURATION, unit="s")
+
+    def loaded(self, traits: Traits, lanes: int) -> None:
+        """A model, of which `lanes` batches are evaluated at once. What batches have shown since an earlier load goes before."""
+        if self.batched_s is None and traits.first_s is not None and traits.more_s is not None:
+            self.batched_s = (traits.first_s + (MANY - 1) * traits.more_s) / MANY * LANES_PER_REPLICA / lanes
 
     def started(self, request: ScoringRequest, now_ms: int) -> None:
         waited_ms = max(0, now_ms - request.accepted_at_ms)

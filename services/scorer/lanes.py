@@ -122,6 +122,7 @@ class Lanes:
         for attempt in range(1, LOAD_TRIES + 1):
             try:
                 self._worker = await self._start_worker()
+                self._meter.loaded(self._worker.traits, self._lanes())
                 return
             except WorkerDied as error:
                 log.warning("model worker died while loading", extra={"attempt": attempt, "error": str(error)})

@@ -161,7 +161,7 @@ async def start_worker(spec: WorkerSpec, launch: Callable[[WorkerSpec], Awaitabl
             said = said_last(launched.output.last_lines)
             raise DeploymentFailed(f"The model did not load within {spec.load_limit_s:g} seconds. {said}") from error
         raise
-    traits = Traits(header["row_wise"], header["waits"], header["why"])
+    traits = Traits(**{name: header[name] for name in Traits._fields})
     log.info("model is loaded", extra={"pid": launched.pid, **traits._asdict()})
     return WorkerProcess(launched, secrets, traits, header["modules"], usage, watching)
 

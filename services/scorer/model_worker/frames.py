@@ -13,18 +13,23 @@ and `lanes`.
 import json
 import os
 import struct
-from typing import Iterable, Iterator, NamedTuple
+from typing import Iterable, Iterator, NamedTuple, Optional
 
 LENGTHS = struct.Struct("!II")
 JSON_TYPE = "application/json"
 
 
 class Traits(NamedTuple):
-    """Whether requests are scored together, and why (not); and whether such an evaluation waits rather than computes."""
+    """Whether requests are scored together, and why (not); and whether such an evaluation waits rather than computes.
+
+    `first_s` is what a row took, `more_s` what each more in the same evaluation did, both in seconds, at the proof; None: there was none.
+    """
 
     row_wise: bool
     waits: bool
     why: str
+    first_s: Optional[float] = None
+    more_s: Optional[float] = None
 
 
 def encode_frame(header: dict, body: bytes = b"") -> bytes:

@@ -95,7 +95,7 @@ def _shown_alone(model, tests, rows, evaluate):
     took_s = min(_seconds(_asked, model, tests, rows[:1], evaluate) for _ in range(TIMED))
     if took_s > LONGEST_SHOWN_S:
         raise Unproven(f"one evaluation takes longer than {LONGEST_SHOWN_S:g} s")
-    shortcut, texts, busy = Shortcut(model, tests, frame, params), [], []
+    shortcut, texts, took, busy = Shortcut(model, tests, frame, params), [], [], []
     rows[:] = varied_rows(rows, SHOWN_BY if took_s < SLOW_S else SHOWN_BY_SLOW)
     for some in [*([row] for row in rows), rows]:
         frame, asked_params, text = _asked(model, tests, some, evaluate)
@@ -103,13 +103,16 @@ def _shown_alone(model, tests, rows, evaluate):
             raise Unproven("MLflow hands it something else than a frame of the columns of its signature")
         started, cpu_s = time.perf_counter(), time.process_time()
         prediction = shortcut.predict(some)
-        busy.append((time.process_time() - cpu_s) / (time.perf_counter() - started))
+        took.append(time.perf_counter() - started)
+        busy.append((time.process_time() - cpu_s) / took[-1])
         if text_of(prediction) != text:
             raise Unproven("the same row does not come out the same twice")
         texts.append(text)
         if some is not rows:
             shortcut.learn(prediction)
     shortcut.waits = max(busy) < WAITS_BELOW
+    shortcut.first_s = min(took[:-1])  # the others met something else on their core
+    shortcut.more_s = max(0.0, took[-1] - shortcut.first_s) / (len(rows) - 1)
     return shortcut, texts[:-1]
 
 

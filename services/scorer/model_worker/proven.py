@@ -9,7 +9,7 @@ import os
 import sys
 
 SOURCES = ("proof.py", "rows.py", "shortcut.py", "mlflow_scoring.py")
-FIELDS = ("row_wise", "waits", "has_said_whole")
+FIELDS = ("row_wise", "waits", "has_said_whole", "first_s", "more_s")
 
 
 def read_proven(folder, switch):

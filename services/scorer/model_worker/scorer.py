@@ -34,8 +34,9 @@ def load_scorer(folder: str):
     from .proof import prove
 
     shortcut, why = prove(model, model.metadata.get_input_schema(), evaluate, folder)
-    row_wise = shortcut is not None and shortcut.row_wise
-    return Scorer(evaluate, shortcut), Traits(row_wise, row_wise and shortcut.waits, why)
+    if shortcut is None or not shortcut.row_wise:
+        return Scorer(evaluate, shortcut), Traits(False, False, why)
+    return Scorer(evaluate, shortcut), Traits(True, shortcut.waits, why, shortcut.first_s, shortcut.more_s)
 
 
 def _warm(evaluate, folder: str) -> None:

@@ -26,6 +26,7 @@ class Shortcut:
         self.tests = tests
         self.row_wise = False
         self.waits = False  # whether an evaluation is spent waiting rather than computing
+        self.first_s = self.more_s = None  # what one row took, and each more beside it
         self.kinds = set()  # of predictions for one request alone
         self.has_said_whole = False  # whether it was seen to write a whole number as a float
         self._columns, self._dtypes = frame.columns, list(frame.dtypes)

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow.pyfunc
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from services.scorer.model_worker import proof
 from services.scorer.model_worker.frames import JSON_TYPE, Traits
 from services.scorer.model_worker.proof import SWITCH, varied_rows
 from services.scorer.model_worker.scorer import Answer, Scorer, load_scorer
@@ -212,7 +214,7 @@ def test_a_regression_rounds_otherwise_in_company_but_a_person_may_allow_it(tmp_
     assert [(a.status, a.body) for a in score(scorer, [body])] == [long_way(scorer, body)]
     for switch in ("on", "off"):
         monkeypatch.setenv(SWITCH, switch)
-        assert load(tmp_path, fitted)[1] == Traits(switch == "on", waits=False, why=f"{SWITCH} is {switch}")
+        assert load(tmp_path, fitted)[1][:3] == (switch == "on", False, f"{SWITCH} is {switch}")
 
 
 @pytest.mark.parametrize(
@@ -257,6 +259,21 @@ def test_varied_rows_differ_and_keep_their_types() -> None:
     assert rows == varied_rows([[1.5, 2, "x", False], [0.0, 3, "y", True]], 16)
 
 
+CLOCK = [0.0]  # seconds
+
+
+def clocked(rows: pandas.DataFrame) -> list[float]:
+    CLOCK[0] += 0.010 + 0.001 * len(rows)
+    return [0.5] * len(rows)
+
+
+def test_what_company_saves_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "time", SimpleNamespace(perf_counter=lambda: CLOCK[0], process_time=lambda: CLOCK[0]))
+    for _ in ("proven now", "proven at an earlier load"):
+        _, traits = load(tmp_path, Custom(clocked))
+        assert (traits.row_wise, traits.first_s, traits.more_s) == (True, pytest.approx(0.011), pytest.approx(0.001))
+
+
 def asleep(rows: pandas.DataFrame) -> list[float]:
     time.sleep(0.01)
     return [0.5] * len(rows)
@@ -265,4 +282,4 @@ def asleep(rows: pandas.DataFrame) -> list[float]:
 @pytest.mark.parametrize(("predict", "waits"), [(asleep, True), (twice, False)])
 def test_a_model_that_waits_is_told_from_one_that_computes(tmp_path: Path, predict: Predict, waits: bool) -> None:
     _, traits = load(tmp_path, Custom(predict))
-    assert (traits.row_wise, traits.waits) == (True, waits)
+    assert (traits.row_wise, traits.waits) == (True, waits), traits.why
