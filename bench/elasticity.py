@@ -339,9 +339,9 @@ def frozen_lag(bench: Bench, found: Callable[[Finding], None]) -> None:
     try:
         with bench.watch() as watch:
             time.sleep(stopped_s)
+            processes = [p for p in bench.stack.status()["processes"] if p["name"].startswith("scorer-")]
     finally:
-        os.kill(kafka, signal.SIGCONT)
-    processes = [p for p in bench.stack.status()["processes"] if p["name"].startswith("scorer-")]
+        os.kill(kafka, signal.SIGCONT)  # and the pool, idle for so long, goes to zero
     seen = {one.wanted for one in watch.sizes.seen} or {size}
     good = seen == {size} and len(processes) == size
     found(Finding(f"{bench.model}: no lag to be read for {stopped_s:g} s", f"{size} replicas stay", f"{len(processes)} replicas", good))

@@ -110,7 +110,7 @@ async def test_a_batch_goes_on_when_servers_and_ingress_die_and_when_the_stack_w
     entity = {"entity_name": name, "entity_version": register(own_stack.status()["mlflow"], name, Affine(2.0)), "workload_size": "Small"}
     logged = {"inference_table_config": {"enabled": True, "catalog_name": "main", "schema_name": "e2e"}}
     values = [1_000.0 + n for n in range(count)]
-    body = {"dataframe_records": [{"x": x} for x in values], "params": {"sleep_s": 0.5}}
+    body = {"dataframe_records": [{"x": x} for x in values], "params": {"sleep_s": 1.5}}
     with client_of(own_stack) as client:
         created = client.post(
             "/api/2.0/serving-endpoints", json={"name": name, "config": {"served_entities": [entity]}, "ai_gateway": logged}

@@ -253,7 +253,7 @@ async def test_who_follows_a_request_that_gets_no_answer_is_told_so_when_its_dea
 async def test_after_an_answer_that_says_try_again_a_retry_is_scored(world: World, status: int) -> None:
     again = key()
     first, follower = world.invoke(again), world.there.invoke(again)
-    await until(lambda: len(world.sent) == 1)
+    await until(lambda: len(world.sent) == 1 and world.kept.looks > 0)  # one is sent, the other waits for it
     await world.answer(0, b"removed", status=status)
     assert [(await asked).reply.status for asked in (first, follower)] == [status] * 2, "who waited for it gets it"
     retries = [process.invoke(again) for process in world.processes]
