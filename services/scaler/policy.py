@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import ceil
 
 from services.shared.control_events import LANES_PER_REPLICA, EntitySpec
-from services.shared.presence import MANY
 
 PANIC = 2.0  # times what a pool is sized for: what arrives at that pace is followed at once (Knative's panic threshold)
 WAKING = "waking"  # the reason of leaving zero
@@ -26,7 +25,7 @@ class PoolObservation:
     recent_per_s: float = 0.0  # what arrived at least, all through the panic window
     lately_per_s: float = 0.0  # records appended, over `filling_s`
     average_per_s: float = 0.0  # records appended, over the rate window or what has passed of it: what may be chance keeps a pool
-    batched_s: float | None = None  # as `evaluation_s`, of requests that were scored together with many others
+    batched_s: float | None = None  # as `evaluation_s`, with the company that a busy pool gives
     nudged: bool = False  # an ingress is about to append a record to a pool at zero
     bulk_lag: int | None = 0  # as `lag`, of the pool's bulk queue
     bulk_evaluation_s: float | None = None  # as `evaluation_s`, of one bulk record
@@ -134,11 +133,6 @@ def is_crowded(seen: PoolObservation) -> bool:
     return (seen.lag or 0) > CROWDED * LANES_PER_REPLICA * max(1, seen.replicas)
 
 
-def is_packed(seen: PoolObservation) -> bool:
-    """So many wait that their evaluations have all the company they will ever have."""
-    return (seen.lag or 0) > CROWDED * MANY * LANES_PER_REPLICA * max(1, seen.replicas)
-
-
 def filling_s(evaluation_s: float | None) -> float:
     """Seconds a pool must have been full for, so that chance alone does not fill one of the right size."""
     return max(FILLING_S, FILLING_EVALUATIONS * (evaluation_s or 0.0))
@@ -151,8 +145,8 @@ def in_panic(seen: PoolObservation, policy: ScalePolicy) -> bool:
 
 
 def evaluation_under_load(seen: PoolObservation) -> float | None:
-    """What a request takes of a lane once the pool is busy: with company it is less. A pool that is packed shows it by itself."""
-    if seen.evaluation_s is None or seen.batched_s is None or is_packed(seen):
+    """What a request takes of a lane once the pool is busy: with company it is less."""
+    if seen.evaluation_s is None or seen.batched_s is None:
         return seen.evaluation_s
     return min(seen.evaluation_s, seen.batched_s)
 

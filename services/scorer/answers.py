@@ -19,7 +19,7 @@ class Answer:
     client_request_id: str | None = None
     duration_s: float = 0.0
     together: int = 1  # requests that this evaluation scored at once
-    by_shortcut: bool = False  # so it could have had company
+    rows: int = 0  # of those requests; 0: it went MLflow's own way, where there is no company
     parsed: bool = False  # a model worker has looked for the client's id already
 
 

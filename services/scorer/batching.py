@@ -17,6 +17,20 @@ def most_members(share_s: float | None) -> int:
     return max(1, min(MOST_MEMBERS, int(LONGEST_S / max(share_s, 1e-6))))
 
 
+def row_in_company_s(first_s: float, more_s: float) -> float:
+    """What a row takes among as many as a busy pool has in an evaluation: those that make it twice as long, MOST_MEMBERS at most.
+
+    The first row of an evaluation takes `first_s`, each more `more_s`.
+    """
+    rows = int(min(MOST_MEMBERS, 1 + first_s / max(more_s, 1e-9)))
+    return (first_s + (rows - 1) * more_s) / rows
+
+
+def saved_by_company(rows: int, first_s: float, more_s: float) -> float:
+    """Which part of what `rows` rows together took they would take in a busy pool."""
+    return row_in_company_s(first_s, more_s) * rows / (first_s + (rows - 1) * more_s)
+
+
 def lanes_for(waits: bool) -> int:
     """How many batches at once: all lanes for a model that waits, one for one that computes.
 

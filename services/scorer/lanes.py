@@ -267,13 +267,13 @@ class Lanes:
 
     async def _run(self, worker: WorkerProcess, batch: _Batch) -> None:
         left, started = dict(enumerate(batch.jobs)), asyncio.get_running_loop().time()
-        lanes, in_company = self._lanes(), False
+        lanes, has_company = self._lanes(), False
 
         def answered(index: int, answer: Answer) -> None:
-            nonlocal in_company
+            nonlocal has_company
             job = left.pop(index)
-            in_company |= answer.by_shortcut
-            self._meter.evaluated(job.request, answer, lanes if answer.by_shortcut and not batch.is_single else LANES_PER_REPLICA)
+            has_company |= answer.rows > 0
+            self._meter.evaluated(job.request, answer, None if batch.is_single or not answer.rows else lanes)
             if not batch.is_single:
                 self._share_s = next_share_s(self._share_s, answer.duration_s / answer.together)
             job.answer(answer)
@@ -289,7 +289,7 @@ class Lanes:
         else:
             self._singles.extend(left.values())
             if self.is_row_wise and not batch.is_single:
-                self._company.learn(was_worth_it=in_company)
+                self._company.learn(was_worth_it=has_company)
             if len(batch.jobs) > 1 and lanes == 1:
                 self._begin_hold(len(batch.jobs), asyncio.get_running_loop().time() - started)
 
@@ -298,7 +298,7 @@ class Lanes:
         log.warning("evaluation took too long, replacing the model worker", extra={"request_id": jobs[0].request.request_id})
         if len(jobs) == 1:
             timed_out = replace(TIMED_OUT, duration_s=self._limit_s)
-            self._meter.evaluated(jobs[0].request, timed_out, LANES_PER_REPLICA)
+            self._meter.evaluated(jobs[0].request, timed_out, None)
             jobs[0].answer(timed_out)
         else:
             self._suspects.extend(jobs)

@@ -129,10 +129,10 @@ class WorkerProcess:
 
     def _give(self, batch: _Batch, answers: list[list[Any]], bodies: bytes) -> None:
         sizes = [answer[4] for answer in answers]
-        for (index, status, content_type, mine, _, took_s, together, by_shortcut), body in zip(answers, slices(bodies, sizes), strict=True):
+        for (index, status, content_type, mine, _, took_s, together, rows), body in zip(answers, slices(bodies, sizes), strict=True):
             if status != 200 and self._secrets:
                 body = redact_error(body, self._secrets)
-            batch.on_answer(index, Answer(status, content_type, body, mine, took_s, together, by_shortcut, parsed=True))
+            batch.on_answer(index, Answer(status, content_type, body, mine, took_s, together, rows, parsed=True))
 
 
 async def start_worker(spec: WorkerSpec, launch: Callable[[WorkerSpec], Awaitable[LaunchedWorker]] = spawn_worker) -> WorkerProcess:

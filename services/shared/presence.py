@@ -14,7 +14,6 @@ from services.shared.topics import INGRESSES_KEY, TABLE_FAULTS_KEY, pool_events_
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
-MANY = 8  # requests in one evaluation; what more of them still save is little
 KEPT_EVENTS = 100  # of a pool
 EVENTS_TTL_S = 14 * 24 * 3600
 REPORT_TTL_S = 10  # a report older than this counts as absent
@@ -39,7 +38,7 @@ class ReplicaReport(_Report):
     memory_share: float | None = None
     cpu_share: float | None = None
     evaluation_s: float | None = None  # moving average of one evaluation
-    batched_s: float | None = None  # as `evaluation_s`, of requests scored MANY and more together
+    batched_s: float | None = None  # as `evaluation_s`, with the company that a busy pool gives
     bulk_evaluation_s: float | None = None  # of one bulk record
     at_ms: int
 
@@ -65,7 +64,7 @@ class PoolReport(_Report):
     max_replicas: int
     bulk_lag: int | None = None
     bulk_evaluation_s: float | None = None  # of one bulk record, as `evaluation_s` is of an online one
-    batched_s: float | None = None  # as `evaluation_s`, of requests that were scored MANY and more together
+    batched_s: float | None = None  # as `evaluation_s`, with the company that a busy pool gives
     failure: str = ""  # why replicas of an active pool do not come up
     failed: bool = False  # and that for so long that somebody has to look
     memory_share: float | None = None  # the mean of its replicas', as `cpu_share`

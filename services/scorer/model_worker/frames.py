@@ -2,7 +2,7 @@
 
 A frame is two unsigned 32-bit lengths (network order), a JSON header and a body. A batch is `{"batch": number, "members":
 [[content type, bytes], …]}` with the members' bodies one after the other; its answers come in one frame or in several, as
-`{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together, by the shortcut], …],
+`{"batch": number, "answers": [[index, status, content type, client's id, bytes, seconds, scored together, rows], …],
 "done": false}`, true in the last. One member gets an answer for certain, of several those that can be scored together: the host sends
 the others alone.
 Before the first, the worker says `{"event": "ready"}` with the model's traits and the modules it has loaded, or `{"event": "failed"}`
@@ -22,7 +22,7 @@ JSON_TYPE = "application/json"
 class Traits(NamedTuple):
     """Whether requests are scored together, and why (not); and whether such an evaluation waits rather than computes.
 
-    `first_s` is what a row took, `more_s` what each more in the same evaluation did, both in seconds, at the proof; None: there was none.
+    `first_s` is what one row took in the proof, `more_s` what each more in the same evaluation did; None: requests have no company.
     """
 
     row_wise: bool

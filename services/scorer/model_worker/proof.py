@@ -143,7 +143,7 @@ def _asked(model, tests, rows, evaluate):
 
 def _together(shortcut, tests, rows):
     members = [(JSON_TYPE, _body(tests, [row])) for row in rows]
-    return [text for _, texts, _ in shortcut.score(members) for text in texts]
+    return [text for _, texts, _, _ in shortcut.score(members) for text in texts]
 
 
 def _body(tests, rows) -> bytes:

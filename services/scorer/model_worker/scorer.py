@@ -9,7 +9,10 @@ from .mlflow_scoring import error_body, mlflows_own
 
 
 class Answer(NamedTuple):
-    """`member` is the request's place in its batch; `took_s` is of the evaluation, which scored `together` members."""
+    """`member` is the request's place in its batch; `took_s` is of the evaluation, which scored `together` members.
+
+    `rows` is how many those had together; 0: it went MLflow's own way, where there is no company.
+    """
 
     member: int
     status: int
@@ -18,7 +21,7 @@ class Answer(NamedTuple):
     body: bytes
     took_s: float
     together: int
-    by_shortcut: bool
+    rows: int
 
 
 def load_scorer(folder: str):
@@ -69,10 +72,10 @@ class Scorer:
 
     def _short_way(self, members):
         started = time.perf_counter()
-        for indices, texts, client_ids in self._shortcut.score(members) if self._shortcut else ():
+        for indices, texts, client_ids, rows in self._shortcut.score(members) if self._shortcut else ():
             took_s = time.perf_counter() - started
             yield [
-                Answer(i, 200, JSON_TYPE, client_id, text.encode(), took_s, len(indices), True)
+                Answer(i, 200, JSON_TYPE, client_id, text.encode(), took_s, len(indices), rows)
                 for i, text, client_id in zip(indices, texts, client_ids)
             ]
             started = time.perf_counter()
@@ -86,4 +89,4 @@ class Scorer:
             status, answer_type = 500, JSON_TYPE
             answer = error_body("INTERNAL_ERROR", f"The model's answer cannot be sent: {error}").encode(errors="replace")
         client_id = client_request_id_of(body) if content_type.startswith(JSON_TYPE) else None
-        return Answer(0, status, answer_type, client_id, answer, time.perf_counter() - started, 1, False)
+        return Answer(0, status, answer_type, client_id, answer, time.perf_counter() - started, 1, 0)

@@ -52,9 +52,7 @@ def _lane(frames, reading, scorer, send) -> None:
         types, sizes = zip(*header["members"])
         members = list(zip(types, slices(body, sizes)))
         for answers, done in scorer.score(members):
-            heads = [
-                [a.member, a.status, a.content_type, a.client_request_id, len(a.body), a.took_s, a.together, a.by_shortcut] for a in answers
-            ]
+            heads = [[a.member, a.status, a.content_type, a.client_request_id, len(a.body), a.took_s, a.together, a.rows] for a in answers]
             send({"batch": header["batch"], "answers": heads, "done": done}, b"".join(a.body for a in answers))
 
 

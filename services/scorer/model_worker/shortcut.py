@@ -26,19 +26,20 @@ class Shortcut:
         self.tests = tests
         self.row_wise = False
         self.waits = False  # whether an evaluation is spent waiting rather than computing
-        self.first_s = self.more_s = None  # what one row took, and each more beside it
+        self.first_s = self.more_s = 0.0  # seconds that one row took, and each more beside it
         self.kinds = set()  # of predictions for one request alone
         self.has_said_whole = False  # whether it was seen to write a whole number as a float
         self._columns, self._dtypes = frame.columns, list(frame.dtypes)
         self._predict = _unchecked(model, params)
 
     def score(self, members):
-        """Yield (indices, texts, client ids) of those that were scored together. `members` are (content type, body)."""
+        """Yield (indices, texts, client ids, rows) of those that were scored together. `members` are (content type, body)."""
         parsed = {i: found for i, member in enumerate(members) for found in [rows_of(member[0], member[1], self.tests)] if found}
         for group in self._groups(parsed):
-            texts = self._texts([parsed[i][0] for i in group])
+            rows = [parsed[i][0] for i in group]
+            texts = self._texts(rows)
             if texts is not None:
-                yield group, texts, [parsed[i][1] for i in group]
+                yield group, texts, [parsed[i][1] for i in group], sum(map(len, rows))
 
     def frame(self, rows):
         """The frame that MLflow makes of them."""

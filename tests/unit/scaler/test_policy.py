@@ -72,16 +72,10 @@ STEPPED = replace(QUIET, arrivals_per_s=50.0, recent_per_s=400.0, lag=40)  # 40 
             id="a model that gains by company needs less",
         ),
         pytest.param(
-            replace(QUIET, arrivals_per_s=400.0, batched_s=0.005, lag=64),
+            replace(QUIET, arrivals_per_s=400.0, lately_per_s=400.0, batched_s=0.005, lag=64),
             ROOMY,
             Decision(1, "steady"),
-            id="also while it takes some company together",
-        ),
-        pytest.param(
-            replace(QUIET, arrivals_per_s=400.0, batched_s=0.005, lag=257, replicas=4),
-            ROOMY,
-            Decision(15, "backlog"),
-            id="unless a packed pool shows that it gains nothing",
+            id="also while some wait for the evaluation that they will share",
         ),
         pytest.param(replace(QUIET, replicas=4, peak=3), POLICY, Decision(3, "drained"), id="down to what was needed of late"),
         pytest.param(replace(QUIET, replicas=2, peak=3), POLICY, Decision(2, "steady"), id="a peak that is over lets no pool grow"),

@@ -19,7 +19,6 @@ from services.scorer.model_worker.frames import Traits
 from services.scorer.worker_process import WorkerDied, WorkerProcess
 from services.scorer.worker_usage import WorkerUsage
 from services.shared.clock import now_ms
-from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.envelope import ScoringRequest
 from services.shared.tallies import Tallies
 
@@ -52,8 +51,8 @@ class Worker:
             raise WorkerDied(blamed=True)
         scored = [i for i, body in enumerate(bodies) if body is not ODD or len(bodies) == 1]
         for index in scored:
-            by_shortcut = bodies[index] is not ODD
-            on_answer(index, Answer(200, "application/json", b"{}", duration_s=0.001, together=len(scored), by_shortcut=by_shortcut))
+            rows = 0 if bodies[index] is ODD else len(scored)
+            on_answer(index, Answer(200, "application/json", b"{}", duration_s=0.001, together=len(scored), rows=rows))
 
 
 class Counted:
@@ -223,19 +222,6 @@ async def test_a_request_that_could_have_no_company_counts_as_one_of_four_at_onc
     lanes.submit([job(ODD, [])])
     await settle()
     assert meter.evaluation_s == pytest.approx(0.001)
-
-
-def test_what_company_saves_is_what_the_proof_says_until_batches_say_it() -> None:
-    meter = EvaluationMeter(None)
-    meter.loaded(Traits(False, False, "no proof"), LANES_PER_REPLICA)
-    assert meter.batched_s is None
-    meter.loaded(Traits(True, False, "a forest", first_s=0.024, more_s=0.001), lanes=1)
-    assert meter.batched_s == pytest.approx(0.031 / 8 * 4)
-    meter.evaluated(job(SMALL, []).request, Answer(200, "application/json", b"{}", duration_s=0.04, together=10, by_shortcut=True), 1)
-    shown = meter.batched_s
-    assert shown == pytest.approx(0.0155 + 0.1 * (0.016 - 0.0155))
-    meter.loaded(Traits(True, False, "a forest", first_s=0.024, more_s=0.001), lanes=1)
-    assert meter.batched_s == shown
 
 
 async def test_bulk_leaves_a_lane_to_small_requests() -> None:
