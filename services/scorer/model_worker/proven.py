@@ -1,4 +1,4 @@
-"""What was proven of a model, kept beside its folder for the next load: a proof takes some seventeen evaluations.
+"""What was proven of a model, kept beside its folder for the next load: a proof takes some twenty evaluations.
 
 Neither the model's files nor its environment ever change; what else the verdict hangs on is in `by`.
 """
