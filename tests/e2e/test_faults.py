@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from bench.penstock import answers_everywhere
 from bench.table_watch import TableWatch
 from tests.e2e.conftest import COMPACT_COMMITS, Deployed, Models, Stack, eventually, wait_for_update
 from tests.e2e.load import Ledger, Load, Sent, judge, score
@@ -294,13 +295,7 @@ async def test_a_killed_broker_costs_only_time(stack: Stack, deploy: Deploy, cap
     say(capsys, f"{verdict}; refused while the broker was away: {len(load.ledger.not_ok())}")
     assert verdict.clean
     assert refused <= {503}
-    await eventually(partial(_answers_everywhere, stack))  # an ingress process may take seconds longer than the other
-
-
-def _answers_everywhere(stack: Stack) -> bool:
-    """Whether twenty connections in a row, which the ingress processes take from one socket, find one that knows its tokens."""
-    headers = {"Authorization": f"Bearer {stack.token}"}
-    return all(httpx.get(f"{stack.host}/api/2.0/serving-endpoints", headers=headers).status_code == 200 for _ in range(20))
+    await eventually(lambda: answers_everywhere(stack.host, stack.token))  # an ingress process may take seconds longer than the other
 
 
 def _http(stack: Stack) -> httpx.AsyncClient:

@@ -21,11 +21,11 @@ HAS_OUTPUT = "subprocess.Popen(['sleep', '600'], start_new_session=True)"  # and
 HAS_BOTH = "os.fork() or (os.setsid(), time.sleep(600))"
 STAND_IN = """
 import os, socket, subprocess, sys, time
-from services.scorer.model_worker.frames import encode_frame
+from services.scorer.model_worker.frames import Traits, encode_frame
 channel = socket.socket(fileno=int(sys.argv[3]))
 {leave}
 {then}
-channel.sendall(encode_frame(dict(event="ready", modules=[], row_wise=False, waits=False, why="")))
+channel.sendall(encode_frame(dict(event="ready", modules=[], **Traits(False, False, "")._asdict())))
 channel.recv(1)
 print("last words", flush=True)
 os._exit(9)
