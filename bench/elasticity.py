@@ -19,7 +19,7 @@ from bench.arrivals import Answers, due_times, send
 from bench.deployment import deploy
 from bench.elasticity_report import Finding, Trace, write_findings
 from bench.models import SHORT_WAIT_S, expected_predictions, request_body, saved_model
-from bench.penstock import NO_VARIABLES, Stack, answers_everywhere, own_stack
+from bench.penstock import NO_VARIABLES, Stack, own_stack, wait_until_all_answer
 from bench.places import BUILT, PEERS
 from bench.pool_watch import PoolWatch, Size, Sizes, replica_seconds, size_now, wait_for_size
 from bench.systems import Peer, Tuning, python_of, running_peer
@@ -342,8 +342,7 @@ def frozen_lag(bench: Bench, found: Callable[[Finding], None]) -> None:
             processes = [p for p in bench.stack.status()["processes"] if p["name"].startswith("scorer-")]
     finally:
         os.kill(kafka, signal.SIGCONT)  # and the pool, idle for so long, goes to zero
-    while not answers_everywhere(bench.stack.host, bench.stack.token):
-        time.sleep(0.5)
+    wait_until_all_answer(bench.stack)
     seen = {one.wanted for one in watch.sizes.seen} or {size}
     good = seen == {size} and len(processes) == size
     found(Finding(f"{bench.model}: no lag to be read for {stopped_s:g} s", f"{size} replicas stay", f"{len(processes)} replicas", good))

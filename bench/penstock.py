@@ -22,6 +22,7 @@ from bench.models import register
 
 PORTS = ("INGRESS", "KAFKA", "REDIS", "MLFLOW")
 DEPLOY_TIMEOUT_S = 240.0
+BACK_TIMEOUT_S = 60.0
 CATALOG, SCHEMA = "main", "bench"
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 SMALL: Mapping[str, Any] = MappingProxyType({"workload_size": "Small"})
@@ -114,6 +115,13 @@ def answers_everywhere(host: str, token: str) -> bool:
     """Whether twenty connections in a row, which the ingress processes take from one socket, find one that knows its tokens."""
     headers = {"Authorization": f"Bearer {token}"}
     return all(httpx.get(f"{host}/api/2.0/serving-endpoints", headers=headers).status_code == 200 for _ in range(20))
+
+
+def wait_until_all_answer(stack: Stack) -> None:
+    give_up_at = time.monotonic() + BACK_TIMEOUT_S
+    while not answers_everywhere(stack.host, stack.token):
+        assert time.monotonic() < give_up_at, f"not every ingress answers after {BACK_TIMEOUT_S:g} s"
+        time.sleep(0.2)
 
 
 def _attach(environ: Mapping[str, str]) -> Stack:

@@ -23,12 +23,11 @@ def row_in_company_s(first_s: float, more_s: float) -> float:
     The first row of an evaluation takes `first_s`, each more `more_s`.
     """
     rows = int(min(MOST_MEMBERS, 1 + first_s / max(more_s, 1e-9)))
-    return (first_s + (rows - 1) * more_s) / rows
+    return rows_together_s(rows, first_s, more_s) / rows
 
 
-def saved_by_company(rows: int, first_s: float, more_s: float) -> float:
-    """Which part of what `rows` rows together took they would take in a busy pool."""
-    return row_in_company_s(first_s, more_s) * rows / (first_s + (rows - 1) * more_s)
+def rows_together_s(rows: int, first_s: float, more_s: float) -> float:
+    return first_s + (rows - 1) * more_s
 
 
 def lanes_for(waits: bool) -> int:

@@ -5,7 +5,7 @@ import time
 from opentelemetry import metrics
 
 from services.scorer.answers import Answer
-from services.scorer.batching import row_in_company_s, saved_by_company
+from services.scorer.batching import row_in_company_s, rows_together_s
 from services.scorer.model_worker.frames import Traits
 from services.shared.control_events import LANES_PER_REPLICA
 from services.shared.envelope import ScoringRequest
@@ -28,6 +28,7 @@ class EvaluationMeter:
         self.evaluation_s: float | None = None
         self.batched_s: float | None = None
         self._proven: tuple[float, float] | None = None
+        self._row_s = 0.0  # what a row takes in company, by the proof
         meter = metrics.get_meter("penstock")
         self._queued = meter.create_histogram(QUEUE_DURATION, unit="s")
         self._evaluated = meter.create_histogram(EVALUATION_DURATION, unit="s")
@@ -36,7 +37,8 @@ class EvaluationMeter:
         """A model, of which `lanes` batches are evaluated at once."""
         if traits.first_s is not None and traits.more_s is not None:
             self._proven = traits.first_s, traits.more_s
-            self.batched_s = row_in_company_s(*self._proven) * LANES_PER_REPLICA / lanes
+            self._row_s = row_in_company_s(*self._proven)
+            self.batched_s = self._row_s * LANES_PER_REPLICA / lanes
 
     def started(self, request: ScoringRequest, now_ms: int) -> None:
         waited_ms = max(0, now_ms - request.accepted_at_ms)
@@ -52,8 +54,8 @@ class EvaluationMeter:
         share_s = answer.duration_s / answer.together * LANES_PER_REPLICA / (lanes or LANES_PER_REPLICA)
         self.evaluation_s = _averaged(self.evaluation_s, share_s)
         if self._proven:
-            part = 1.0 if lanes is None else saved_by_company(answer.rows, *self._proven)
-            self.batched_s = _averaged(self.batched_s, share_s * part)
+            left = 1.0 if lanes is None else self._row_s * answer.rows / rows_together_s(answer.rows, *self._proven)  # by company
+            self.batched_s = _averaged(self.batched_s, share_s * left)
         started_ns = time.time_ns() - round(answer.duration_s * 1e9)
         facts = {"endpoint": request.endpoint, "entity": request.entity, "request_id": request.request_id}
         record_span("score", request.traceparent, started_ns, **facts)

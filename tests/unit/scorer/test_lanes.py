@@ -122,7 +122,7 @@ async def test_what_waits_goes_together_in_one_batch_of_a_model_that_computes() 
     while len(answers) < 12:  # where the batch took long, the lane has patience
         await asyncio.sleep(0.001)
     assert list(map(len, worker.batches)) == [3, 9]
-    assert lanes.in_flight == 0
+    assert (answers, lanes.in_flight) == ([200] * 12, 0)
 
 
 async def test_batches_of_a_model_that_waits_are_under_way_in_all_lanes() -> None:

@@ -214,7 +214,9 @@ def test_a_regression_rounds_otherwise_in_company_but_a_person_may_allow_it(tmp_
     assert [(a.status, a.body) for a in score(scorer, [body])] == [long_way(scorer, body)]
     for switch in ("on", "off"):
         monkeypatch.setenv(SWITCH, switch)
-        assert load(tmp_path, fitted)[1][:3] == (switch == "on", False, f"{SWITCH} is {switch}")
+        traits = load(tmp_path, fitted)[1]
+        assert traits._replace(first_s=None, more_s=None) == Traits(switch == "on", waits=False, why=f"{SWITCH} is {switch}")
+        assert (traits.first_s is None, traits.more_s is None) == (switch == "off",) * 2, "timed where there is company"
 
 
 @pytest.mark.parametrize(
